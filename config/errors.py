@@ -1,0 +1,8 @@
+"""Errors of the settings.
+
+SettingsError
+"""
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names the key, the source and the remedy."""

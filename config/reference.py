@@ -1,0 +1,100 @@
+"""The settings reference as Markdown.
+
+``python -m config.reference > docs/reference/settings.md`` writes the page.
+"""
+
+import sys
+import typing
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from config.settings import Condition, PeerSettings, RuleSettings, Settings
+
+_HEAD = """\
+# Settings
+
+One TOML file, environment variables `HEPAR_<SECTION>__<KEY>` over it, `--set section.key=value`
+over both. An unknown key, a wrong type or a value out of range is refused at the start, with a
+hint. Relative paths are relative to the file. `hepar config show` prints the values in force and
+where each came from; `hepar config check` only says whether they can be used.
+
+This page is generated from `config/settings.py` by `python -m config.reference`.
+"""
+
+_NAMED_SECTIONS: dict[str, tuple[str, type[BaseModel]]] = {
+    "peers": ("peers.NAME", PeerSettings),
+    "rules": ("[[rules]]", RuleSettings),
+}
+
+
+def settings_reference() -> str:
+    """Give the whole page."""
+    parts = [_HEAD, "\n## Top level\n\n", *_table(_plain_fields(Settings))]
+    for name, field in Settings.model_fields.items():
+        if name in _NAMED_SECTIONS:
+            title, model = _NAMED_SECTIONS[name]
+            parts += [f"\n## {title}\n\n{field.description}\n\n", *_table(model.model_fields)]
+            if model is RuleSettings:
+                parts += ["\n### A condition in `when`\n\n", *_table(Condition.model_fields)]
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            title = (field.annotation.__doc__ or "").strip()
+            parts += [f"\n## {name}\n\n{title}\n\n", *_table(field.annotation.model_fields)]
+    return "".join(parts)
+
+
+def _plain_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {
+        name: field
+        for name, field in model.model_fields.items()
+        if name not in _NAMED_SECTIONS
+        and not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+    }
+
+
+def _table(fields: dict[str, FieldInfo]) -> Iterator[str]:
+    yield "| key | type | default | meaning |\n|---|---|---|---|\n"
+    for name, field in fields.items():
+        kind = _type_name(field.annotation).replace("|", "\\|")
+        yield f"| `{name}` | {kind} | {_default(field)} | {field.description} |\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is PydanticUndefined or value in (None, "", (), frozenset()):
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _type_name(annotation: Any) -> str:
+    arguments = typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return " | ".join(f"`{value}`" for value in arguments)
+    if origin in (tuple, frozenset, dict):
+        inner = ", ".join(_type_name(a) for a in arguments if a is not Ellipsis)
+        return f"{'table' if origin is dict else 'list'} of {inner}"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " | ".join(f"`{member.value}`" for member in annotation)
+    if arguments:
+        return " | ".join(_type_name(a) for a in arguments if a is not type(None))
+    names: dict[Any, str] = {
+        Path: "path",
+        SecretStr: "text (secret)",
+        bool: "true or false",
+        float: "number",
+        int: "whole number",
+        str: "text",
+    }
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_reference())

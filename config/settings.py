@@ -1,0 +1,315 @@
+"""The settings tree.
+
+Each field carries its unit in its name and its meaning in its description; ``hepar config show``
+and ``docs/reference/settings.md`` are generated from this module.
+"""
+
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+def _check_ae_title(value: str) -> str:
+    """Refuse what PS3.5 6.2 (VR AE) does not allow in an AE title."""
+    if not value.strip() or len(value) > 16:
+        raise ValueError("an AE title has 1 to 16 characters and is not blank")
+    if value != value.strip() or "\\" in value or not value.isascii() or not value.isprintable():
+        raise ValueError(
+            "an AE title has printable ASCII characters only, no backslash and no outer spaces"
+        )
+    return value
+
+
+AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Scalar = str | int | float | bool
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PeerRole(StrEnum):
+    """What a peer may do with us."""
+
+    SOURCE = "source"
+    """It may open associations to us and send instances."""
+    DESTINATION = "destination"
+    """Results are delivered to it."""
+
+
+class RuleAction(StrEnum):
+    """What a selection rule decides."""
+
+    PROCESS = "process"
+    SKIP = "skip"
+
+
+class NodeSettings(_Section):
+    """The application entity of this node."""
+
+    ae_title: AeTitle = Field("HEPAR", description="AE title of this node.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
+    port: Port = Field(11112, description="TCP port to listen on.")
+    check_called_ae_title: bool = Field(
+        default=True, description="Reject associations that call another AE title than ours."
+    )
+    max_associations: int = Field(
+        25, ge=1, le=1000, description="Associations served at the same time; more are rejected."
+    )
+    max_pdu_bytes: int = Field(
+        131072, ge=0, description="Largest PDU that we receive; 0 means no limit."
+    )
+    acse_timeout_s: float = Field(30.0, gt=0, description="Longest wait for an association reply.")
+    dimse_timeout_s: float = Field(60.0, gt=0, description="Longest wait for a DIMSE message.")
+    network_timeout_s: float = Field(
+        60.0, gt=0, description="Longest silence on an open association before it is aborted."
+    )
+
+
+class PeerSettings(_Section):
+    """Another application entity."""
+
+    ae_title: AeTitle = Field(description="AE title of the peer.")
+    host: str = Field(description="Host name or address of the peer.")
+    port: Port = Field(104, description="TCP port of the peer.")
+    roles: frozenset[PeerRole] = Field(
+        frozenset(), description="What it may do: 'source' sends to us, 'destination' gets results."
+    )
+    networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (),
+        description="Networks from which a source may call; empty means the addresses of `host`.",
+    )
+    check_address: bool = Field(
+        default=True, description="Refuse a source that calls from an address that is not its own."
+    )
+
+
+class ReceiveSettings(_Section):
+    """Receiving and settling."""
+
+    quiet_s: float = Field(
+        5.0, ge=0, description="A series is taken as complete after this long without an instance."
+    )
+    min_free_bytes: int = Field(
+        1_000_000_000, ge=0, description="Free disk space below which instances are refused (A700)."
+    )
+    extra_sop_classes: tuple[str, ...] = Field(
+        (),
+        description="UIDs of further storage SOP classes to accept, besides CT, Enhanced CT "
+        "and Legacy Converted Enhanced CT.",
+    )
+
+
+class Condition(_Section):
+    """A test of one attribute; all given parts must hold."""
+
+    equals: Scalar | None = Field(None, description="The value is exactly this.")
+    one_of: tuple[Scalar, ...] | None = Field(None, description="The value is one of these.")
+    matches: str | None = Field(None, description="A regular expression is found in the value.")
+    contains: str | None = Field(
+        None, description="One of the values of a multi-valued attribute is exactly this."
+    )
+    min: float | None = Field(None, description="The number is at least this.")
+    max: float | None = Field(None, description="The number is at most this.")
+    present: bool | None = Field(None, description="The attribute is there and not empty.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Condition":
+        if not self.model_fields_set:
+            raise ValueError(
+                "a condition needs one of: " + ", ".join(sorted(type(self).model_fields))
+            )
+        return self
+
+
+class RuleSettings(_Section):
+    """One selection rule; the first rule whose conditions all hold decides."""
+
+    name: str = Field(min_length=1, description="Name of the rule, as shown to people.")
+    action: RuleAction = Field(description="'process' or 'skip'.")
+    reason: str = Field("", description="Sentence for the administrator; empty means the name.")
+    when: dict[str, Scalar | Condition] = Field(
+        default_factory=dict,
+        description="DICOM keyword (or CallingAETitle, InstanceCount) to a value or a condition; "
+        "empty means always.",
+    )
+
+
+class InferenceSettings(_Section):
+    """The model and where it runs."""
+
+    model: str = Field(
+        "hepar-liver-ct", description="Name of a shipped model package, or the path of a folder."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    backend: Literal["auto", "openvino", "onnxruntime"] = Field(
+        "auto", description="Inference engine; auto takes the fastest for the device."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Arithmetic on CPUs; auto takes bf16 where the processor has it."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of the model; 0 means all cores.")
+    min_slices: int = Field(10, ge=2, description="A series with fewer slices is rejected.")
+
+
+class QueueSettings(_Section):
+    """How workers take jobs."""
+
+    workers: int = Field(1, ge=1, le=64, description="Worker processes started by `hepar serve`.")
+    poll_s: float = Field(0.2, gt=0, description="How often an idle worker looks for a job.")
+    lease_s: float = Field(
+        30.0, gt=0, description="A worker silent for this long has lost its job to another."
+    )
+    max_attempts: int = Field(3, ge=1, description="Runs of a job before it is FAILED.")
+
+
+class ResultSettings(_Section):
+    """The result objects."""
+
+    seg_series_number: int = Field(9100, ge=1, description="Series number of the SEG.")
+    seg_series_description: str = Field(
+        "AI liver segmentation, not reviewed",
+        max_length=64,
+        description="Series description of the SEG.",
+    )
+    sr_series_number: int = Field(9101, ge=1, description="Series number of the SR.")
+    sr_series_description: str = Field(
+        "AI liver measurements, not reviewed",
+        max_length=64,
+        description="Series description of the SR.",
+    )
+    tumor_type: Literal["neoplasm", "lesion"] = Field(
+        "neoplasm", description="Segmented property type of the tumor segments."
+    )
+    max_lesion_segments: int = Field(
+        20, ge=1, description="Lesions with a segment of their own; smaller ones are pooled."
+    )
+
+
+class DeliverySettings(_Section):
+    """Delivery of results to destinations."""
+
+    first_retry_s: float = Field(5.0, gt=0, description="Pause before the second attempt.")
+    max_retry_s: float = Field(
+        900.0, gt=0, description="Longest pause between attempts; each pause doubles up to this."
+    )
+    give_up_h: float = Field(
+        72.0, gt=0, description="A destination that fails for this long makes the delivery FAILED."
+    )
+
+
+class WebSettings(_Section):
+    """The web role."""
+
+    host: str = Field("127.0.0.1", description="Address of the web pages; keep it on loopback.")
+    port: Port = Field(8080, description="TCP port of the web pages.")
+
+
+class DatabaseSettings(_Section):
+    """The job database."""
+
+    url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL; none means SQLite in the data folder."
+    )
+
+
+class LogSettings(_Section):
+    """Log lines on standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
+    format: Literal["text", "json"] = Field("text", description="Lines for people or for machines.")
+
+
+def default_rules() -> tuple[RuleSettings, ...]:
+    """Give the rules of a node whose settings name none."""
+    return (
+        RuleSettings(
+            name="localizer",
+            action=RuleAction.SKIP,
+            reason="It is a localizer (scout), not an axial scan.",
+            when={"ImageType": Condition(contains="LOCALIZER")},
+        ),
+        RuleSettings(
+            name="not a CT",
+            action=RuleAction.SKIP,
+            reason="The modality is not CT.",
+            when={"Modality": Condition(matches="^(?!CT$)")},
+        ),
+        RuleSettings(
+            name="CT",
+            action=RuleAction.PROCESS,
+            reason="It is a CT series.",
+            when={"Modality": "CT"},
+        ),
+    )
+
+
+class Settings(BaseSettings):
+    """All settings of one node.
+
+    Constructing it reads nothing but its arguments; `config.load_settings` merges the sources.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="HEPAR_", env_nested_delimiter="__"
+    )
+
+    data_dir: Path = Field(
+        Path("hepar-data"), description="Folder of everything that the node holds."
+    )
+    node: NodeSettings = NodeSettings()
+    peers: dict[str, PeerSettings] = Field(
+        default_factory=dict, description="Other application entities, by a name of your choice."
+    )
+    receive: ReceiveSettings = ReceiveSettings()
+    rules: tuple[RuleSettings, ...] = Field(
+        default_factory=default_rules, description="Selection rules in order; first match decides."
+    )
+    inference: InferenceSettings = InferenceSettings()
+    queue: QueueSettings = QueueSettings()
+    results: ResultSettings = ResultSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    web: WebSettings = WebSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the arguments only, so that a `Settings` value never depends on its surroundings."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _series_numbers_differ(self) -> "Settings":
+        if self.results.seg_series_number == self.results.sr_series_number:
+            raise ValueError("results.seg_series_number and results.sr_series_number must differ")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """URL of the job database, SQLite in the data folder unless another is set."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'hepar.db'}"
+
+    @property
+    def destinations(self) -> dict[str, PeerSettings]:
+        """The peers that results are delivered to, by name."""
+        return {k: p for k, p in self.peers.items() if PeerRole.DESTINATION in p.roles}
+
+    @property
+    def sources(self) -> dict[str, PeerSettings]:
+        """The peers that may send to us, by name."""
+        return {k: p for k, p in self.peers.items() if PeerRole.SOURCE in p.roles}

@@ -1,0 +1,67 @@
+"""Every coded concept that we write, in one table.
+
+SNOMED CT (SCT), the DICOM ontology (DCM) and UCUM, as pydicom's dictionary of the standard has
+them. Where the standard has no term for one of our numbers, the code is ours, of the private coding
+scheme `PRIVATE_SCHEME`, which every object that uses it declares (PS3.3 C.12.1.1.17).
+"""
+
+from typing import Final
+
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+PRIVATE_SCHEME: Final = "99HEPAR"
+"""Coding Scheme Designator of our own terms; local schemes begin with 99 (PS3.16 8.2)."""
+PRIVATE_SCHEME_NAME: Final = "Hepar private codes"
+
+# What was segmented: CID 7150 "Segmentation Property Category", CID 7151 "... Type"
+ANATOMICAL_STRUCTURE: Final[Code] = codes.SCT.AnatomicalStructure
+MORPHOLOGICALLY_ABNORMAL_STRUCTURE: Final[Code] = codes.SCT.MorphologicallyAbnormalStructure
+LIVER: Final[Code] = codes.SCT.Liver
+NEOPLASM: Final[Code] = codes.SCT.Neoplasm
+LESION: Final[Code] = codes.SCT.Lesion
+
+# Who segmented: CID 7162 "Algorithm Family"
+ARTIFICIAL_INTELLIGENCE: Final[Code] = codes.DCM.ArtificialIntelligence
+
+PROCESSING_EQUIPMENT: Final[Code] = codes.DCM.ProcessingEquipment
+"""CID 7005 "Contributing Equipment Purpose of Reference"."""
+
+# The report: CID 7021 "Measurement Report Document Title", CID 100 "Imaging Procedure"
+IMAGING_MEASUREMENT_REPORT: Final[Code] = codes.DCM.ImagingMeasurementReport
+PROCEDURE_CT: Final[Code] = codes.cid100.CTUnspecifiedBodyRegion
+DEVICE: Final[Code] = codes.DCM.Device
+STATION_AE_TITLE: Final[Code] = codes.DCM.StationAETitle
+QUALITATIVE_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")
+"""Container of TID 1500, row 12."""
+COMMENT: Final[Code] = codes.DCM.Comment
+MEASUREMENT_GROUP: Final[Code] = codes.DCM.MeasurementGroup
+TRACKING_UNIQUE_IDENTIFIER: Final[Code] = codes.DCM.TrackingUniqueIdentifier
+REFERENCED_SEGMENT: Final[Code] = codes.DCM.ReferencedSegment
+
+# What was measured: CID 7469 "Generic Intensity and Size Measurement", CID 7464 "ROI Statistic"
+VOLUME: Final[Code] = codes.SCT.Volume
+LONG_AXIS: Final[Code] = codes.SCT.LongAxis
+SHORT_AXIS: Final[Code] = codes.SCT.ShortAxis
+ATTENUATION_COEFFICIENT: Final[Code] = codes.DCM.AttenuationCoefficient
+SD_OF_ATTENUATION_COEFFICIENT: Final[Code] = codes.DCM.StandardDeviationOfAttenuationCoefficient
+"""CID 6141; its own name, because viewers show the name and not the derivation."""
+MEAN: Final[Code] = codes.SCT.Mean
+STANDARD_DEVIATION: Final[Code] = codes.SCT.StandardDeviation
+NUMBER_OF_LESIONS: Final = Code("246206008", "SCT", "Number of lesions")
+LIVER_VOLUME_WITH_LESIONS: Final = Code(
+    "liver-volume", PRIVATE_SCHEME, "Volume of liver with lesions"
+)
+TOTAL_TUMOR_VOLUME: Final = Code("tumor-volume", PRIVATE_SCHEME, "Total tumor volume")
+TUMOR_BURDEN: Final = Code("tumor-burden", PRIVATE_SCHEME, "Tumor burden of liver")
+
+# Was a lesion seen at all: CID 240 "Present-Absent"
+PRESENT: Final[Code] = codes.SCT.Present
+ABSENT: Final[Code] = codes.SCT.Absent
+
+# Units
+MILLILITER: Final[Code] = Code("ml", "UCUM", "milliliter")
+MILLIMETER: Final[Code] = Code("mm", "UCUM", "millimeter")
+HOUNSFIELD_UNIT: Final[Code] = codes.UCUM.HounsfieldUnit
+PERCENT: Final[Code] = codes.UCUM.Percent
+LESION_COUNT: Final[Code] = Code("{lesions}", "UCUM", "lesions")

@@ -1,0 +1,203 @@
+"""Identity of patient and study: taken over from the source, element by element.
+
+A source may break the standard in places that do not make it unsuitable: dates that are none,
+identifiers that are too long. The results say whose they are all the same, and break no grammar.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+from pydicom import DataElement, Dataset, Sequence, config
+from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.multival import MultiValue
+from pydicom.valuerep import DA, validate_value
+
+from dicom_io.series import SourceSeries
+
+IDENTITY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
+"""Attributes that every composite object has, empty where unknown (PS3.3 C.7.1.1, C.7.2.1)."""
+_OPTIONAL = (
+    "TimezoneOffsetFromUTC",
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "TypeOfPatientID",
+    "PatientBirthTime",
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+    "EthnicGroup",
+    "PatientComments",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "QualityControlSubject",
+    "PatientSpeciesDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "Occupation",
+    "AdditionalPatientHistory",
+    "AdmissionID",
+    "IssuerOfAccessionNumberSequence",
+    "StudyDescription",
+    "ConsultingPhysicianName",
+    "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy",
+    "ProcedureCodeSequence",
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+)
+"""Further attributes of the Patient, General Study, Patient Study and Clinical Trial Modules."""
+_FREE_TEXT_VRS = frozenset({"PN", "LO", "SH", "LT", "ST", "UT", "UC"})
+_GRAMMARS = {
+    "PatientSex": re.compile("[MFO]"),
+    "TimezoneOffsetFromUTC": re.compile(r"[+-](0\d|1[0-4])[0-5]\d"),
+}
+"""What an attribute may hold beyond its VR (PS3.3 C.7.1.1, C.12.1.1)."""
+_STUDY = "StudyInstanceUID"
+_UTF_8 = "ISO_IR 192"
+
+
+def stamp_identity(dataset: Dataset, source: SourceSeries, texts: tuple[str, ...]) -> None:
+    """Give a finished object the patient and the study of the source.
+
+    Text is copied as it stands, even where it is too long for its VR: an archive matches on it, and
+    a shortened identifier is another one. A value that breaks a grammar (a date that is none, a sex
+    that is no code) is left empty; nothing is guessed.
+
+    Parameters
+    ----------
+    dataset
+        The object; changed in place.
+    source
+        Where identity comes from.
+    texts
+        All text of ours in the object. When it is not plain ASCII, the object is encoded in UTF-8
+        instead of the character set of the source.
+    """
+    first = source.datasets[0]
+    for keyword in IDENTITY:
+        dataset.add(DataElement(_tag(keyword), dictionary_VR(_tag(keyword)), None))
+    for element in conformant_elements(first, (*IDENTITY, *_OPTIONAL)):
+        dataset.add(element)
+    character_set = _character_set(first, texts)
+    if character_set is not None:
+        dataset.SpecificCharacterSet = character_set
+
+
+def identity_differences(dataset: Dataset, source: SourceSeries) -> tuple[str, ...]:
+    """Give the keywords of identity in which an object differs from its source."""
+    ours, theirs = _identity(dataset), _identity(source.datasets[0])
+    return tuple(key for key in (*IDENTITY, _STUDY) if ours.get(key) != theirs.get(key))
+
+
+def _identity(dataset: Dataset) -> dict[str, str]:
+    return {
+        element.keyword: str(element.value)
+        for element in conformant_elements(dataset, (*IDENTITY, _STUDY))
+        if not element.is_empty
+    }
+
+
+def _character_set(dataset: Dataset, texts: tuple[str, ...]) -> str | list[str] | None:
+    """Choose Specific Character Set (0008,0005), the source's own where it can be kept."""
+    value = dataset.get("SpecificCharacterSet")
+    if not all(text.isascii() for text in texts):
+        return _UTF_8
+    if not value:
+        return None
+    names = [str(name) for name in value] if isinstance(value, MultiValue) else [str(value)]
+    if not all(name in python_encoding for name in names):
+        return _UTF_8
+    return names if len(names) > 1 else names[0]
+
+
+def timezone_offset(source: SourceSeries) -> str | None:
+    """Give the source's Timezone Offset From UTC where it states a valid one."""
+    elements = conformant_elements(source.datasets[0], ("TimezoneOffsetFromUTC",))
+    return str(elements[0].value) if elements and elements[0].value else None
+
+
+def conformant_elements(dataset: Dataset, keywords: tuple[str, ...]) -> list[DataElement]:
+    """Copy each of the elements that is there and may stand in a conformant object."""
+    tags = [_tag(keyword) for keyword in keywords if keyword in dataset]
+    with _reading_as_it_stands():
+        copies = [_conformant_copy(dataset, tag) for tag in tags]
+    return [copy for copy in copies if copy is not None]
+
+
+def _conformant_copy(dataset: Dataset, tag: int) -> DataElement | None:
+    try:
+        element = dataset[tag]
+    except ValueError:  # the value cannot even be read as its VR
+        return None
+    if element.VR == "SQ":
+        items = [_conformant_item(item) for item in element.value]
+        return DataElement(tag, "SQ", Sequence(items)) if all(items) else None
+    if not _is_conformant(element):
+        return None
+    return DataElement(tag, element.VR, deepcopy(element.value), validation_mode=config.IGNORE)
+
+
+def _conformant_item(item: Dataset) -> Dataset:
+    copy = Dataset()
+    for tag in list(item.keys()):
+        element = _conformant_copy(item, tag)
+        if element is not None:
+            copy.add(element)
+    return copy
+
+
+def _is_conformant(element: DataElement) -> bool:
+    if element.is_empty:
+        return True
+    if element.keyword in _GRAMMARS:
+        return _GRAMMARS[element.keyword].fullmatch(str(element.value)) is not None
+    if element.VR in _FREE_TEXT_VRS:
+        return True
+    if element.VR == "UN":
+        return False
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    try:
+        for value in values:
+            validate_value(element.VR, str(value), config.RAISE)
+            if element.VR == "DA":
+                DA(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _reading_as_it_stands() -> Iterator[None]:
+    """Read values without pydicom's complaints about the source: they are judged here."""
+    with warnings.catch_warnings(), config.disable_value_validation():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"{keyword} is no keyword of the DICOM dictionary")
+    return tag

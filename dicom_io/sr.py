@@ -1,0 +1,297 @@
+"""Structured reports: findings and their segments to one TID 1500 Measurement Report.
+
+Each segment has a volumetric group (TID 1411) that cites it, and a planar group (TID 1410) with the
+long axis as a line on a source image, both under the tracking UID of the segment. The organ has a
+line too: viewers that draw findings fail on one without coordinates. The totals stand in a group
+without a region (TID 1501) of the liver.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import highdicom as hd
+import numpy as np
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_io import codes
+from dicom_io.identity import stamp_identity, timezone_offset
+from dicom_io.provenance import (
+    NOT_REVIEWED,
+    InstanceUids,
+    ResultBasis,
+    equipment,
+    observation_context,
+    sr_algorithm_identification,
+    stamp_dates,
+)
+from dicom_io.seg import property_category, property_type
+from dicom_io.segments import SegmentKind, SegmentPlan
+from dicom_io.values import read_text
+from inference.findings import Diameter, Findings, Lesion, Region
+
+_PIXEL_CENTER = 0.5
+"""Coordinates of SCOORD begin at the corner of the first pixel (PS3.3 C.18.6.1.1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentMeasurement:
+    """The numbers of one segment, as they are written."""
+
+    volume_ml: float
+    mean_hu: float
+    sd_hu: float
+    long_axis: Diameter
+    short_axis: Diameter | None
+    lesion_count: int | None
+    """Only for pooled lesions."""
+
+
+def measure_segment(segment: SegmentPlan, findings: Findings) -> SegmentMeasurement:
+    """Look up what is measured in a segment, or put it together from the lesions in it."""
+    regions: list[Region] = [findings.lesions[number - 1] for number in segment.lesion_numbers]
+    if segment.kind is SegmentKind.LIVER:
+        regions = [findings.liver]
+    counts = np.array([region.voxel_count for region in regions], dtype=float)
+    means = np.array([region.mean_hu for region in regions])
+    sds = np.array([region.sd_hu for region in regions])
+    mean = float(np.average(means, weights=counts))
+    variance = float(np.average(sds**2 + (means - mean) ** 2, weights=counts))
+    largest = regions[0]
+    is_pooled = segment.kind is SegmentKind.POOLED
+    return SegmentMeasurement(
+        volume_ml=sum(region.volume_ml for region in regions),
+        mean_hu=mean,
+        sd_hu=variance**0.5,
+        long_axis=largest.long_axis,
+        short_axis=largest.short_axis if isinstance(largest, Lesion) and not is_pooled else None,
+        lesion_count=len(regions) if is_pooled else None,
+    )
+
+
+def round_volume_ml(volume_ml: float) -> float:
+    """Round a volume to what it means: a microliter below 10 ml, 0.1 ml from 100 ml on."""
+    return round(volume_ml, 3 if volume_ml < 10 else 2 if volume_ml < 100 else 1)
+
+
+def build_sr(
+    basis: ResultBasis,
+    seg: Dataset,
+    segments: Iterable[SegmentPlan],
+    findings: Findings,
+    uids: InstanceUids,
+) -> Dataset:
+    """Build the measurement report of a series.
+
+    Parameters
+    ----------
+    basis
+        The source, the wording and the maker.
+    seg
+        The SEG with the segments, which the report cites.
+    segments
+        What the SEG holds.
+    findings
+        What was measured.
+    uids
+        Series and instance UID of the report.
+    """
+    settings, provenance = basis.settings, basis.provenance
+    writer = _GroupWriter(basis=basis, seg=seg, findings=findings)
+    report = hd.sr.MeasurementReport(
+        observation_context=observation_context(provenance),
+        procedure_reported=codes.PROCEDURE_CT,
+        imaging_measurements=list(writer.groups(segments)),
+        title=codes.IMAGING_MEASUREMENT_REPORT,
+    )
+    report[0].ContentSequence.append(_evaluations(basis, findings))
+    sr = hd.sr.Comprehensive3DSR(
+        evidence=[*basis.images.datasets, seg],
+        content=report[0],
+        series_instance_uid=uids.series_instance_uid,
+        series_number=settings.sr_series_number,
+        sop_instance_uid=uids.sop_instance_uid,
+        instance_number=1,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        series_description=settings.sr_series_description,
+        coding_schemes=[_private_scheme()],
+        **equipment(provenance),
+    )
+    stamp_identity(sr, basis.source, (settings.sr_series_description, *provenance.texts))
+    stamp_dates(sr, provenance, timezone_offset(basis.source))
+    dataset: Dataset = sr
+    return dataset
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _GroupWriter:
+    """Builds the groups below Imaging Measurements (TID 1500, row 6)."""
+
+    basis: ResultBasis
+    seg: Dataset
+    findings: Findings
+
+    def groups(self, segments: Iterable[SegmentPlan]) -> Iterator[hd.sr.ContentSequence]:
+        """Build all groups: the totals first, then those of each segment."""
+        for segment in segments:
+            measured = measure_segment(segment, self.findings)
+            if segment.kind is SegmentKind.LIVER:
+                yield self._totals_group(segment)
+            yield self._volumetric_group(segment, measured)
+            yield self._planar_group(segment, measured)
+
+    def _about(self, segment: SegmentPlan) -> dict[str, object]:
+        """Give what all groups of a segment say alike."""
+        return {
+            "tracking_identifier": hd.sr.TrackingIdentifier(
+                uid=segment.tracking_uid, identifier=segment.tracking_identifier
+            ),
+            "finding_category": property_category(segment),
+            "finding_type": property_type(segment, self.basis.settings),
+            "finding_sites": [hd.sr.FindingSite(codes.LIVER)],
+            "algorithm_id": sr_algorithm_identification(self.basis.provenance),
+        }
+
+    def _totals_group(self, liver: SegmentPlan) -> hd.sr.ContentSequence:
+        """Say what concerns the whole liver (TID 1501)."""
+        findings = self.findings
+        return hd.sr.MeasurementsAndQualitativeEvaluations(
+            **self._about(liver),
+            measurements=[
+                _number(codes.NUMBER_OF_LESIONS, len(findings.lesions), codes.LESION_COUNT),
+                _number(
+                    codes.TOTAL_TUMOR_VOLUME,
+                    round_volume_ml(findings.tumor_volume_ml),
+                    codes.MILLILITER,
+                ),
+                _number(
+                    codes.LIVER_VOLUME_WITH_LESIONS,
+                    round_volume_ml(findings.organ_volume_ml),
+                    codes.MILLILITER,
+                ),
+                _number(codes.TUMOR_BURDEN, round(100 * findings.tumor_burden, 2), codes.PERCENT),
+            ],
+        )
+
+    def _volumetric_group(
+        self, segment: SegmentPlan, measured: SegmentMeasurement
+    ) -> hd.sr.ContentSequence:
+        """Cite a segment and give its numbers (TID 1411)."""
+        return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            **self._about(segment),
+            referenced_segment=hd.sr.ReferencedSegment(
+                sop_class_uid=self.seg.SOPClassUID,
+                sop_instance_uid=self.seg.SOPInstanceUID,
+                segment_number=segment.number,
+                source_series=hd.sr.SourceSeriesForSegmentation(
+                    self.basis.source.series_instance_uid
+                ),
+            ),
+            measurements=list(_measurements(measured)),
+        )
+
+    def _planar_group(
+        self, segment: SegmentPlan, measured: SegmentMeasurement
+    ) -> hd.sr.ContentSequence:
+        """Draw the long axis on its source image (TID 1410)."""
+        return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            **self._about(segment),
+            referenced_region=self._line(measured.long_axis),
+            measurements=[_length(codes.LONG_AXIS, measured.long_axis)],
+        )
+
+    def _line(self, diameter: Diameter) -> hd.sr.ImageRegion:
+        """Turn (row, column) indices of pixel centers into (column, row) coordinates."""
+        source = self.basis.source
+        sop_instance_uid, frame_number = source.frame_sources[diameter.slice_index]
+        ends = np.array([diameter.start, diameter.end], dtype=float)
+        return hd.sr.ImageRegion(
+            graphic_type=hd.sr.GraphicTypeValues.POLYLINE,
+            graphic_data=ends[:, ::-1] + _PIXEL_CENTER,
+            source_image=hd.sr.SourceImageForRegion(
+                referenced_sop_class_uid=read_text(source.datasets[0], "SOPClassUID"),
+                referenced_sop_instance_uid=sop_instance_uid,
+                referenced_frame_numbers=None if frame_number is None else [frame_number],
+            ),
+        )
+
+
+def _measurements(measured: SegmentMeasurement) -> Iterator[hd.sr.Measurement]:
+    """Give the numbers of a segment (TID 300)."""
+    yield _number(codes.VOLUME, round_volume_ml(measured.volume_ml), codes.MILLILITER)
+    if measured.lesion_count is not None:
+        yield _number(codes.NUMBER_OF_LESIONS, measured.lesion_count, codes.LESION_COUNT)
+    yield _length(codes.LONG_AXIS, measured.long_axis)
+    if measured.short_axis is not None:
+        yield _length(codes.SHORT_AXIS, measured.short_axis)
+    for name, derivation, value_hu in (
+        (codes.ATTENUATION_COEFFICIENT, codes.MEAN, measured.mean_hu),
+        (codes.SD_OF_ATTENUATION_COEFFICIENT, codes.STANDARD_DEVIATION, measured.sd_hu),
+    ):
+        yield hd.sr.Measurement(
+            name=name,
+            value=round(value_hu, 1),
+            unit=codes.HOUNSFIELD_UNIT,
+            derivation=derivation,
+        )
+
+
+def _number(name: Code, value: float, unit: Code) -> hd.sr.Measurement:
+    return hd.sr.Measurement(name=name, value=value, unit=unit)
+
+
+def _length(name: Code, diameter: Diameter) -> hd.sr.Measurement:
+    return _number(name, round(diameter.length_mm, 1), codes.MILLIMETER)
+
+
+def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerContentItem:
+    """Say in a code and in words what was found (TID 1500, rows 12 to 14)."""
+    tumor = codes.NEOPLASM if basis.settings.tumor_type == "neoplasm" else codes.LESION
+    container = hd.sr.ContainerContentItem(
+        name=codes.QUALITATIVE_EVALUATIONS,
+        relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+    )
+    container.ContentSequence = hd.sr.ContentSequence(
+        [
+            hd.sr.CodeContentItem(
+                name=tumor,
+                value=codes.PRESENT if findings.lesions else codes.ABSENT,
+                relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+            ),
+            *(
+                hd.sr.TextContentItem(
+                    name=codes.COMMENT,
+                    value=sentence,
+                    relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+                )
+                for sentence in (
+                    summary_sentence(findings),
+                    NOT_REVIEWED,
+                    f"License of the model weights: {basis.provenance.model.license}",
+                )
+            ),
+        ]
+    )
+    return container
+
+
+def summary_sentence(findings: Findings) -> str:
+    """Say the result in one sentence."""
+    liver = f"liver volume {round_volume_ml(findings.organ_volume_ml):g} ml"
+    if not findings.lesions:
+        return f"No lesion segmented; {liver}."
+    count = len(findings.lesions)
+    return (
+        f"{count} {'lesion' if count == 1 else 'lesions'} segmented, "
+        f"total {round_volume_ml(findings.tumor_volume_ml):g} ml, "
+        f"{100 * findings.tumor_burden:.2f} % of the liver; {liver}."
+    )
+
+
+def _private_scheme() -> CodingSchemeIdentificationItem:
+    return CodingSchemeIdentificationItem(
+        designator=codes.PRIVATE_SCHEME, name=codes.PRIVATE_SCHEME_NAME
+    )

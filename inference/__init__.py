@@ -1,0 +1,1 @@
+"""Volumes in, segmentation and findings out; knows no DICOM dataset."""

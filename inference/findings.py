@@ -1,0 +1,106 @@
+"""What a segmentation run gives, as frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from inference.volume import Volume
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelIdentity:
+    """The papers of the model that made a result."""
+
+    name: str
+    version: str
+    digest: str
+    """SHA-256 over the manifest, which itself names the digest of each weight file."""
+    license: str
+    """One sentence on the terms of use of the weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Where and how a segmentation was computed."""
+
+    device: str
+    backend: str
+    precision: str
+    timings_s: Mapping[str, float]
+    """Seconds of each step, in order."""
+    notes: tuple[str, ...] = ()
+    """Deviations worth telling, as a fall-back to smaller tiles."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segmentation:
+    """Labels on the source grid."""
+
+    labels: Volume
+    """Array (slices, rows, columns) uint8 with the values of `inference.labels.Label`."""
+    model: ModelIdentity
+    run: RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diameter:
+    """A straight line in one slice of the source grid.
+
+    Points are (row, column) indices; an integer is the center of a pixel.
+    """
+
+    slice_index: int
+    start: tuple[float, float]
+    end: tuple[float, float]
+    length_mm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """Measurements of one mask."""
+
+    voxel_count: int
+    volume_ml: float
+    mean_hu: float
+    sd_hu: float
+    min_hu: float
+    max_hu: float
+    centroid_mm: tuple[float, float, float]
+    """Patient coordinates, LPS."""
+    long_axis: Diameter
+    """The longest line between two voxels of the mask within one slice of the source grid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesion(Region):
+    """One connected tumor component."""
+
+    number: int
+    """From 1, the largest first."""
+    short_axis: Diameter | None
+    """The longest line perpendicular to the long axis in the same slice; none for a line."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """All that is measured on one series."""
+
+    liver: Region
+    """The liver without its lesions."""
+    lesions: tuple[Lesion, ...]
+    lesion_map: Volume = field(repr=False)
+    """Array (slices, rows, columns) uint16: 0 outside lesions, else `Lesion.number`."""
+
+    @property
+    def tumor_volume_ml(self) -> float:
+        """Sum of the lesion volumes in ml."""
+        return sum(lesion.volume_ml for lesion in self.lesions)
+
+    @property
+    def organ_volume_ml(self) -> float:
+        """Volume of the liver with its lesions in ml."""
+        return self.liver.volume_ml + self.tumor_volume_ml
+
+    @property
+    def tumor_burden(self) -> float:
+        """Tumor volume over volume of the liver with its lesions, 0 to 1."""
+        return self.tumor_volume_ml / self.organ_volume_ml

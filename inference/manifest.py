@@ -1,0 +1,226 @@
+"""Model packages: a folder with weights, their papers and a model card.
+
+The manifest says everything that the code needs to know of a model; there are no branches for a
+certain model. Its digest goes into every result.
+"""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inference.errors import ModelPackageError
+from inference.findings import ModelIdentity
+from inference.labels import Label
+
+MANIFEST_NAME = "manifest.toml"
+_SHIPPED_PACKAGE = "models"
+
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.onnx$")]
+_LabelName = Literal["background", "liver", "tumor"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Window(_Section):
+    """CT numbers that the network sees; they are clipped and mapped to 0 and 1."""
+
+    low_hu: float
+    high_hu: float
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.low_hu >= self.high_hu:
+            raise ValueError("low_hu must be below high_hu")
+        return self
+
+
+class Grid(_Section):
+    """The voxels of a stage: slices from feet to head, rows to posterior, columns to the left."""
+
+    in_plane_mm: float = Field(gt=0, description="Distance of rows and of columns.")
+    slice_mm: float = Field(gt=0, description="Distance of slices where they are resampled.")
+    native_from_mm: float | None = Field(
+        None, gt=0, description="Slices this far apart, or farther, are used as they are."
+    )
+    multiple_px: int = Field(32, ge=1, description="Rows and columns are multiples of this.")
+    tile_px: int = Field(384, ge=32, description="Larger slices are cut into tiles of this edge.")
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Self:
+        if self.tile_px % self.multiple_px:
+            raise ValueError("tile_px must be a multiple of multiple_px")
+        return self
+
+
+class Stage(_Section):
+    """One network."""
+
+    file: _FileName
+    sha256: _Digest
+    labels: tuple[_LabelName, ...] = Field(
+        min_length=2, description="Meaning of the output channels, background first."
+    )
+    grid: Grid
+    context_slices: int = Field(ge=1, description="Input channels: neighboring slices, odd.")
+    context_distance_mm: float = Field(gt=0, description="Wanted distance of these slices.")
+    batch: int = Field(4, ge=1, description="Slices computed at once.")
+
+    @model_validator(mode="after")
+    def _labels_make_sense(self) -> Self:
+        if self.labels[0] != "background" or "liver" not in self.labels:
+            raise ValueError("labels must begin with background and hold liver")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ")
+        if self.context_slices % 2 == 0:
+            raise ValueError("context_slices must be odd")
+        return self
+
+    @property
+    def label_values(self) -> tuple[Label, ...]:
+        """What each output channel means."""
+        return tuple(Label[name.upper()] for name in self.labels)
+
+
+class Postprocessing(_Section):
+    """What counts as liver and as tumor in the end."""
+
+    box_margin_mm: float = Field(ge=0, description="Margin around the liver of the locator.")
+    min_liver_ml: float = Field(gt=0, description="A smaller liver counts as not found.")
+    min_tumor_mm3: float = Field(ge=0, description="Smaller tumor components count as liver.")
+
+
+class ModelManifest(_Section):
+    """The papers of a model: a locator on a coarse grid, then a segmenter in its box."""
+
+    format_version: Literal[1]
+    name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$", max_length=64)
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    description: str = Field(min_length=1)
+    license: str = Field(min_length=1, description="One sentence on the terms of the weights.")
+    training_data: tuple[str, ...]
+    window: Window
+    locator: Stage
+    segmenter: Stage
+    postprocessing: Postprocessing
+    metrics: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="Measured values by case, by name."
+    )
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All networks in the order of their use."""
+        return (self.locator, self.segmenter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPackage:
+    """A folder whose manifest was read and is in order."""
+
+    folder: Path
+    manifest: ModelManifest
+    identity: ModelIdentity
+
+
+def read_package(folder: Path) -> ModelPackage:
+    """Read the manifest of a package; the weights are not touched.
+
+    Raises
+    ------
+    ModelPackageError
+        There is no manifest, or it says something wrong or unknown.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelPackageError(f"{folder} is no model package: {error}") from error
+    try:
+        manifest = ModelManifest.model_validate(tomllib.loads(content.decode("utf-8")))
+    except ValidationError as error:
+        raise ModelPackageError(f"{path}: {_describe(error)}") from error
+    except ValueError as error:
+        raise ModelPackageError(f"{path}: {error}") from error
+    return ModelPackage(
+        folder=folder,
+        manifest=manifest,
+        identity=ModelIdentity(
+            name=manifest.name,
+            version=manifest.version,
+            digest=hashlib.sha256(content).hexdigest(),
+            license=manifest.license,
+        ),
+    )
+
+
+def _describe(error: ValidationError) -> str:
+    """Name each key that is wrong, and why."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'manifest'}: {fault['msg']}"
+        for fault in error.errors()
+    )
+
+
+def _shipped_folder() -> Path:
+    return Path(str(files(_SHIPPED_PACKAGE)))
+
+
+def list_packages() -> list[ModelPackage]:
+    """Give the packages that ship with the node, by name.
+
+    Raises
+    ------
+    ModelPackageError
+        One of them is damaged.
+    """
+    manifests = sorted(_shipped_folder().glob(f"*/{MANIFEST_NAME}"))
+    return [read_package(manifest.parent) for manifest in manifests]
+
+
+def find_package(name_or_path: str) -> ModelPackage:
+    """Give a shipped package by its name, or any package by the path of its folder.
+
+    Only the manifest is read; `verify_package` looks at the weights.
+
+    Raises
+    ------
+    ModelPackageError
+        There is no such package, or its manifest is wrong.
+    """
+    shipped = _shipped_folder() / name_or_path
+    for folder in (shipped, Path(name_or_path)):
+        if (folder / MANIFEST_NAME).is_file():
+            return read_package(folder)
+    names = ", ".join(path.parent.name for path in _shipped_folder().glob(f"*/{MANIFEST_NAME}"))
+    raise ModelPackageError(
+        f"there is no model package {name_or_path!r}; shipped ones: {names or 'none'}; "
+        f"any other is given as the path of a folder with a {MANIFEST_NAME}"
+    )
+
+
+def verify_package(package: ModelPackage) -> None:
+    """Compare the digest of each weight file with the manifest.
+
+    Raises
+    ------
+    ModelPackageError
+        A file is missing, or is not the one that the manifest names.
+    """
+    for stage in package.manifest.stages:
+        path = package.folder / stage.file
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ModelPackageError(f"{path} cannot be read: {error}") from error
+        if found != stage.sha256:
+            raise ModelPackageError(
+                f"{path} is not the file that the manifest names: "
+                f"expected SHA-256 {stage.sha256}, found {found}"
+            )

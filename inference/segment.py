@@ -1,0 +1,267 @@
+"""The cascade: find the liver in the whole scan, then label liver and tumor in its box."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config.settings import InferenceSettings
+from inference.backend import Engine, Predictor, ResilientPredictor, open_cpu_engine, open_engine
+from inference.errors import BackendError
+from inference.findings import ModelIdentity, RunRecord, Segmentation
+from inference.manifest import ModelPackage, Stage, find_package, verify_package
+from inference.postprocess import (
+    check_size,
+    clean_labels,
+    largest_component,
+    reached_window,
+    to_source_labels,
+)
+from inference.preprocess import (
+    Axes,
+    Box,
+    Scan,
+    bounding_box,
+    box_grid,
+    orient,
+    sample_scan,
+    whole_grid,
+)
+from inference.sliding_window import predict_stack
+from inference.volume import Volume
+
+logger = logging.getLogger(__name__)
+
+ProgressCallback: TypeAlias = Callable[[str, float], None]
+"""Told the name of the step and the fraction 0 to 1 of the whole segmentation."""
+
+_STEP_SHARES = {
+    "orient": (0.0, 0.02),
+    "locate": (0.02, 0.2),
+    "sample": (0.2, 0.25),
+    "segment": (0.25, 0.85),
+    "resample": (0.85, 0.95),
+    "postprocess": (0.95, 1.0),
+}
+
+
+@dataclass(kw_only=True)
+class _Clock:
+    """Seconds of each step, and the progress that is told."""
+
+    progress: ProgressCallback | None
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[float], None]]:
+        """Time a step; gives a function that is told the share of it that is done."""
+        first, last = _STEP_SHARES[name]
+
+        def tell(share: float) -> None:
+            if self.progress is not None:
+                self.progress(name, first + share * (last - first))
+
+        started = time.perf_counter()
+        tell(0.0)
+        yield tell
+        self.timings_s[name] = time.perf_counter() - started
+        tell(1.0)
+
+
+class Segmenter:
+    """Labels liver and tumors; loads the networks once and stays warm.
+
+    Parameters
+    ----------
+    package:
+        The model.
+    locator, segmenter:
+        Its networks.
+    notes:
+        Deviations while loading, repeated in every result.
+    """
+
+    def __init__(
+        self,
+        package: ModelPackage,
+        locator: ResilientPredictor,
+        segmenter: ResilientPredictor,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.package = package
+        self._locator = locator
+        self._segmenter = segmenter
+        self._notes = notes
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The papers of the model."""
+        return self.package.identity
+
+    @property
+    def device(self) -> str:
+        """Where the networks are computed."""
+        return self._segmenter.engine.device
+
+    @property
+    def backend(self) -> str:
+        """The software that computes them."""
+        return self._segmenter.engine.backend
+
+    @property
+    def precision(self) -> str:
+        """Its arithmetic."""
+        return self._segmenter.engine.precision
+
+    def segment(self, volume: Volume, progress: ProgressCallback | None = None) -> Segmentation:
+        """Label a scan.
+
+        Parameters
+        ----------
+        volume:
+            (slices, rows, columns) int16 HU, in any orientation.
+        progress:
+            Told how far it is.
+
+        Returns
+        -------
+        Segmentation
+            Labels on the grid of the scan.
+
+        Raises
+        ------
+        LiverNotFound
+            The model found no liver.
+        BackendError
+            The networks cannot be computed, not on the CPU either.
+        """
+        clock = _Clock(progress=progress)
+        with clock.step("orient"):
+            scan = orient(volume)
+        with clock.step("locate") as tell:
+            box = self._locate(scan, tell)
+        labels = self._label_box(scan, box, clock)
+        return Segmentation(
+            labels=volume.with_array(np.ascontiguousarray(scan.order.undo(labels))),
+            model=self.identity,
+            run=RunRecord(
+                device=self.device,
+                backend=self.backend,
+                precision=self.precision,
+                timings_s=clock.timings_s,
+                notes=self._take_notes(),
+            ),
+        )
+
+    def locate(self, volume: Volume) -> Box:
+        """Find the box around the liver, with its margin.
+
+        Returns
+        -------
+        Box
+            First and last position along slices, rows and columns in canonical order, in mm from
+            the center of the first voxel; it may reach beyond the scan.
+
+        Raises
+        ------
+        LiverNotFound
+            The model found no liver.
+        """
+        return self._locate(orient(volume), lambda _share: None)
+
+    def _locate(self, scan: Scan, tell: Callable[[float], None]) -> Box:
+        """Find the box around the liver."""
+        manifest = self.package.manifest
+        axes = whole_grid(scan, manifest.locator.grid)
+        probabilities = self._predict(scan, axes, manifest.locator, self._locator, tell)
+        liver = largest_component(probabilities[0] < 0.5)
+        voxel_mm3 = float(np.prod([axis.spacing_mm for axis in axes]))
+        check_size(int(liver.sum()), voxel_mm3, manifest.postprocessing)
+        return bounding_box(liver, axes, manifest.postprocessing.box_margin_mm)
+
+    def _label_box(self, scan: Scan, box: Box, clock: _Clock) -> NDArray[np.uint8]:
+        """Label liver and tumor inside the box; canonical order, whole scan."""
+        manifest = self.package.manifest
+        stage = manifest.segmenter
+        axes = box_grid(scan, stage.grid, box)
+        with clock.step("sample"):
+            image = sample_scan(scan, axes, manifest.window)
+        with clock.step("segment") as tell:
+            probabilities = predict_stack(image, axes[0].spacing_mm, stage, self._segmenter, tell)
+        with clock.step("resample"):
+            labels = to_source_labels(probabilities, axes, scan.axes, stage.label_values)
+        with clock.step("postprocess"):
+            voxel_mm3 = float(np.prod(scan.spacing_mm))
+            result = np.zeros(scan.array.shape, dtype=np.uint8)
+            result[reached_window(axes, scan.axes)] = clean_labels(
+                labels, voxel_mm3, manifest.postprocessing
+            )
+        return result
+
+    def _predict(
+        self,
+        scan: Scan,
+        axes: Axes,
+        stage: Stage,
+        predictor: Predictor,
+        tell: Callable[[float], None],
+    ) -> NDArray[np.float32]:
+        image = sample_scan(scan, axes, self.package.manifest.window)
+        return predict_stack(image, axes[0].spacing_mm, stage, predictor, tell)
+
+    def _take_notes(self) -> tuple[str, ...]:
+        locator = (f"locator: {note}" for note in self._locator.take_notes())
+        segmenter = (f"segmenter: {note}" for note in self._segmenter.take_notes())
+        return (*self._notes, *locator, *segmenter)
+
+
+def load_segmenter(settings: InferenceSettings) -> Segmenter:
+    """Check and load a model package.
+
+    Where the device is left open and the GPU turns out not to work, the CPU is used, and every
+    result says so.
+
+    Raises
+    ------
+    ModelPackageError
+        The package is missing, damaged, or not the one that its manifest describes.
+    BackendError
+        What the settings ask for is not there.
+    """
+    package = find_package(settings.model)
+    verify_package(package)
+    engine = open_engine(settings)
+    try:
+        return _load(package, engine, settings)
+    except BackendError as error:
+        if settings.device != "auto" or engine.device == "cpu":
+            raise
+        logger.warning("the GPU cannot be used: %s", error)
+    return _load(package, open_cpu_engine(settings), settings, ("the GPU cannot be used",))
+
+
+def _load(
+    package: ModelPackage,
+    engine: Engine,
+    settings: InferenceSettings,
+    notes: tuple[str, ...] = (),
+) -> Segmenter:
+    return Segmenter(
+        package,
+        _load_stage(package, package.manifest.locator, engine, settings),
+        _load_stage(package, package.manifest.segmenter, engine, settings),
+        notes,
+    )
+
+
+def _load_stage(
+    package: ModelPackage, stage: Stage, engine: Engine, settings: InferenceSettings
+) -> ResilientPredictor:
+    fallback = partial(open_cpu_engine, settings) if engine.device != "cpu" else None
+    return ResilientPredictor(package.folder / stage.file, engine, fallback)

@@ -1,0 +1,1 @@
+"""The running service: sockets, schedule, workers, delivery, command line."""

@@ -1,0 +1,219 @@
+"""The ``hepar`` command.
+
+Exit codes: 0 done, 1 the work failed, 2 the call or the settings are wrong.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config import SettingsError
+from node.cli_admin import config_app, db_app, jobs_app, model_app, rules_app, series_app
+from node.cli_options import ConfigOption, SetOption, load, passed_on
+from node.console import err, out, print_json, print_measurements, print_table, progress_bar
+from node.roles import Role
+
+app = typer.Typer(
+    name="hepar",
+    help="A PACS-integrated DICOM node: CT series in, liver and liver-tumor SEG and SR out. "
+    "Research use only; not a medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(series_app, name="series")
+app.add_typer(rules_app, name="rules")
+app.add_typer(model_app, name="model")
+app.add_typer(config_app, name="config")
+app.add_typer(db_app, name="db")
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    roles: Annotated[
+        str, typer.Option(help="Comma-separated roles to run here.", metavar="ROLE,...")
+    ] = ",".join(Role),
+) -> None:
+    """Run the node until SIGTERM or Ctrl-C; a role that dies is started again."""
+    from dicom_io.rules import check_rules
+    from inference.manifest import find_package
+
+    from node.log_setup import set_up_logging
+    from node.supervisor import Supervisor
+
+    loaded = load(config, overrides)
+    check_rules(loaded.settings.rules)
+    find_package(loaded.settings.inference.model)
+    chosen = [_role(name.strip()) for name in roles.split(",")]
+    set_up_logging(loaded.settings.log, role="serve")
+    logging.getLogger(__name__).info("node starts", extra={"roles": ",".join(chosen)})
+    Supervisor(settings=loaded.settings, roles=chosen, arguments=passed_on(config, overrides)).run()
+
+
+def _role(name: str) -> Role:
+    try:
+        return Role(name)
+    except ValueError:
+        raise typer.BadParameter(f"{name!r} is no role; roles: {', '.join(Role)}") from None
+
+
+@app.command(hidden=True)
+def role(name: Role, config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Run one role in this process; `hepar serve` calls it."""
+    from node.roles import run_role
+
+    run_role(name, load(config, overrides).settings, supervised=not sys.stdin.isatty())
+
+
+@app.command()
+def demo(
+    out_folder: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for data, results and the picture.")
+    ] = Path("hepar-demo"),
+    seed: Annotated[int, typer.Option(help="Which synthetic patient.", min=0, max=99)] = 7,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the node and its pages running until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Run the whole loop on this machine: a synthetic CT in, SEG and SR in an archive."""
+    from node.demo import run_demo
+
+    run_demo(out_folder, seed=seed, keep=keep)
+
+
+@app.command()
+def segment(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="DICOM folder or NIfTI file.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
+    series: Annotated[
+        str | None, typer.Option(help="Series instance UID, when INPUT holds several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Segment a DICOM series or a NIfTI file, without network or database.
+
+    Writes labels.nii.gz (source grid; 0 background, 1 liver, 2 tumor), report.json, preview.png,
+    and for DICOM input seg.dcm and sr.dcm.
+    """
+    from inference.segment import load_segmenter
+
+    from node.log_setup import set_up_logging
+    from node.offline import segment_path
+
+    settings = load(config, overrides).settings
+    set_up_logging(settings.log, role="segment")
+    with progress_bar("hepar segment") as progress:
+        progress("load model", 0.0)
+        segmenter = load_segmenter(settings.inference)
+        result = segment_path(
+            source,
+            folder,
+            settings=settings,
+            segmenter=segmenter,
+            series_uid=series,
+            progress=progress,
+        )
+    if as_json:
+        print_json(result.report)
+        return
+    print_measurements(result.report)
+    out.print(f"Written to {result.folder} in {result.report['total_s']:.1f} s.")
+
+
+@app.command()
+def echo(
+    peer: Annotated[str, typer.Argument(help="Peer of the settings, or AETITLE@host:port.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Ask a peer for a C-ECHO."""
+    from node.peers import find_peer
+    from node.scu import echo as ask
+
+    settings = load(config, overrides).settings
+    found = find_peer(settings, peer)
+    ask(settings.node, found)
+    out.print(f"{found.ae_title} at {found.host}:{found.port} answered C-ECHO with Success.")
+
+
+@app.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders.")],
+    to: Annotated[str, typer.Option(help="Peer of the settings, or AETITLE@host:port.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print each answer as JSON.")] = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Send DICOM files to a peer by C-STORE, as they are."""
+    from dicom_io.series import find_series
+
+    from node.peers import find_peer
+    from node.scu import send_files
+
+    settings = load(config, overrides).settings
+    peer = find_peer(settings, to)
+    files = [file for path in paths for found in find_series(path).values() for file in found]
+    if not files:
+        raise typer.BadParameter("no DICOM file was found in the given paths")
+    with progress_bar("hepar send") as progress:
+        sent = 0
+
+        def count(_: object) -> None:
+            nonlocal sent
+            sent += 1
+            progress("sending", sent / len(files))
+
+        answers = send_files(settings.node, peer, files, count)
+    refused = [answer for answer in answers if not answer.stored]
+    if as_json:
+        print_json([{"path": a.path, "stored": a.stored, "answer": a.answer} for a in answers])
+    else:
+        out.print(f"{len(answers) - len(refused)} of {len(files)} stored by {peer.ae_title}.")
+        if refused:
+            print_table("Refused", ["file", "answer"], [[a.path, a.answer] for a in refused])
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    running: Annotated[
+        bool, typer.Option("--running", help="Only check that the node runs (for health checks).")
+    ] = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Check settings, model, devices, database, disk, roles and peers; the exit code says."""
+    from node.doctor import Verdict, check_node, check_running
+
+    settings = load(config, overrides).settings
+    checks = list(check_running(settings) if running else check_node(settings))
+    if as_json:
+        print_json([{"check": c.name, "verdict": c.verdict, "detail": c.detail} for c in checks])
+    else:
+        rows = [[c.name, c.verdict.value, c.detail] for c in checks]
+        print_table("hepar doctor", ["check", "verdict", "detail"], rows)
+    if any(check.verdict is Verdict.BAD for check in checks):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        app()
+    except SettingsError as error:
+        err.print(f"[red]{error}[/red]")
+        sys.exit(2)
+    except Exception as error:
+        logging.getLogger(__name__).debug("command failed", exc_info=True)
+        err.print(f"[red]{type(error).__name__}:[/red] {error}")
+        sys.exit(1)

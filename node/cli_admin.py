@@ -1,0 +1,311 @@
+"""Commands of the administrator: jobs, series, rules, models, settings, database."""
+
+import getpass
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+
+from config.settings import Settings
+from node.cli_options import ConfigOption, JsonOption, SetOption, load
+from node.clock import utc_now
+from node.console import out, print_json, print_measurements, print_table
+from node.services import Services, open_services
+from storage.records import JobRecord
+from storage.states import JobState
+
+jobs_app = typer.Typer(help="The job database.", no_args_is_help=True)
+series_app = typer.Typer(help="Received series and what was decided.", no_args_is_help=True)
+rules_app = typer.Typer(help="Selection rules.", no_args_is_help=True)
+model_app = typer.Typer(help="Model packages.", no_args_is_help=True)
+config_app = typer.Typer(help="Settings.", no_args_is_help=True)
+db_app = typer.Typer(help="The job database's schema.", no_args_is_help=True)
+
+JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job.")]
+
+
+def _services(config: Path | None, overrides: list[str] | None) -> Services:
+    return open_services(load(config, overrides).settings)
+
+
+def _actor() -> str:
+    return f"cli:{getpass.getuser()}"
+
+
+@jobs_app.command("list")
+def list_jobs(
+    state: Annotated[
+        list[JobState] | None, typer.Option("--state", help="Only jobs in this state.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """List jobs, newest first."""
+    jobs = _services(config, overrides).jobs.list_jobs(states=state, limit=limit)
+    if as_json:
+        print_json([asdict(job) for job in jobs])
+        return
+    columns = ["job", "state", "series", "model", "attempts", "created (UTC)", "reason"]
+    print_table("Jobs", columns, [_job_row(job) for job in jobs])
+
+
+def _job_row(job: JobRecord) -> list[object]:
+    reason = f"{job.reason_code}: {job.reason}" if job.reason_code else job.reason
+    model = f"{job.model_name} {job.model_version}"
+    created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
+    return [job.id, job.state.value, job.series_uid, model, job.attempts, created, reason]
+
+
+@jobs_app.command("show")
+def show_job(
+    job_id: JobIdArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Show one job: history, results, deliveries, measurements."""
+    services = _services(config, overrides)
+    job = services.jobs.get(job_id)
+    events = services.jobs.events(job_id)
+    results = services.jobs.results(job_id)
+    deliveries = services.deliveries.list_deliveries(job_id)
+    if as_json:
+        print_json(
+            {
+                **asdict(job),
+                "events": [asdict(event) for event in events],
+                "results": [asdict(result) for result in results],
+                "deliveries": [asdict(delivery) for delivery in deliveries],
+            }
+        )
+        return
+    columns = ["job", "state", "series", "model", "attempts", "created (UTC)", "reason"]
+    print_table("Job", columns, [_job_row(job)])
+    print_table(
+        "History",
+        ["at (UTC)", "by", "from", "to", "detail"],
+        [[f"{e.at:%H:%M:%S.%f}"[:-3], e.actor, e.from_state, e.to_state, e.detail] for e in events],
+    )
+    folder = services.files.result_folder(job_id)
+    print_table(
+        "Results",
+        ["role", "file", "SOP instance UID"],
+        [[r.role, folder / r.path, r.sop_instance_uid] for r in results],
+    )
+    print_table(
+        "Deliveries",
+        ["to", "state", "attempts", "next attempt (UTC)", "last error"],
+        [
+            [d.destination, d.state.value, d.attempts, d.next_attempt_at, d.last_error]
+            for d in deliveries
+        ],
+    )
+    if job.summary:
+        print_measurements(dict(job.summary))
+
+
+@jobs_app.command("retry")
+def retry_job(
+    job_id: JobIdArgument, config: ConfigOption = None, overrides: SetOption = None
+) -> None:
+    """Queue a failed, rejected or canceled job again; existing results are only delivered."""
+    job = _services(config, overrides).jobs.retry(job_id, actor=_actor(), now=utc_now())
+    out.print(f"Job {job.id} is {job.state.value}.")
+
+
+@jobs_app.command("cancel")
+def cancel_job(
+    job_id: JobIdArgument, config: ConfigOption = None, overrides: SetOption = None
+) -> None:
+    """Cancel a job that has not been delivered."""
+    job = _services(config, overrides).jobs.cancel(job_id, actor=_actor(), now=utc_now())
+    out.print(f"Job {job.id} is {job.state.value}.")
+
+
+@jobs_app.command("resend")
+def resend_job(
+    job_id: JobIdArgument,
+    to: Annotated[
+        str | None, typer.Option(help="Only to this destination; default: all configured.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Deliver the existing results of a job once more."""
+    from node.errors import UnknownPeer
+
+    services = _services(config, overrides)
+    destinations = services.settings.destinations
+    if to is not None and to not in destinations:
+        raise UnknownPeer(to, destinations)
+    names = [to] if to is not None else sorted(destinations)
+    job = services.deliveries.resend(job_id, names, actor=_actor(), now=utc_now())
+    out.print(f"Job {job.id} is {job.state.value}: results go to {', '.join(names)}.")
+
+
+@series_app.command("list")
+def list_series(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """List received series with the decision of the rules and its reason."""
+    records = _services(config, overrides).catalog.list_series(limit=limit)
+    if as_json:
+        print_json([asdict(record) for record in records])
+        return
+    columns = ["series", "from", "instances", "settled", "decision", "reason"]
+    rows = [
+        [
+            record.series_uid,
+            record.calling_ae_title,
+            record.instance_count,
+            "yes" if record.settled else "no",
+            record.decision,
+            record.reason,
+        ]
+        for record in records
+    ]
+    print_table("Series", columns, rows)
+
+
+@rules_app.command("test")
+def try_rules(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders.")],
+    calling_ae_title: Annotated[
+        str, typer.Option("--calling-ae", help="Calling AE title to assume.")
+    ] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Say for each series which rule decides, and why."""
+    from dicom_io.rules import check_rules, decide
+    from dicom_io.series import find_series
+
+    from dicom_io.headers import read_attributes
+
+    settings = load(config, overrides).settings
+    check_rules(settings.rules)
+    rows: list[dict[str, object]] = []
+    for path in paths:
+        for uid, files in find_series(path).items():
+            decision = decide(
+                settings.rules,
+                read_attributes(files[0]),
+                calling_ae_title=calling_ae_title,
+                instance_count=len(files),
+            )
+            rows.append({"series": uid, "instances": len(files), **asdict(decision)})
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["series", "instances", "action", "rule", "reason"]
+    print_table("Rules", columns, [[row[column] for column in columns] for row in rows])
+
+
+@model_app.command("list")
+def list_models(as_json: JsonOption = False) -> None:
+    """List the model packages that ship with the node."""
+    from inference.manifest import list_packages
+
+    packages = list_packages()
+    if as_json:
+        print_json([asdict(package.identity) for package in packages])
+        return
+    rows = [
+        [p.identity.name, p.identity.version, p.identity.digest[:12], p.manifest.description]
+        for p in packages
+    ]
+    print_table("Models", ["name", "version", "digest", "description"], rows)
+
+
+@model_app.command("show")
+def show_model(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
+    """Print the manifest of a model package as JSON."""
+    from inference.manifest import find_package
+
+    package = find_package(name)
+    print_json({**package.manifest.model_dump(mode="json"), "digest": package.identity.digest})
+
+
+@model_app.command("verify")
+def verify_model(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
+    """Check the digest of each file of a model package."""
+    from inference.manifest import find_package, verify_package
+
+    package = find_package(name)
+    verify_package(package)
+    out.print(f"{package.identity.name} {package.identity.version}: all files are as stated.")
+
+
+@config_app.command("check")
+def check_config(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Say whether the settings can be used; the exit code is 2 when not."""
+    from dicom_io.rules import check_rules
+
+    loaded = load(config, overrides)
+    check_rules(loaded.settings.rules)
+    settings = loaded.settings
+    out.print(
+        f"The settings are good: {settings.node.ae_title} on {settings.node.host}:"
+        f"{settings.node.port}, {len(settings.sources)} sources, "
+        f"{len(settings.destinations)} destinations, {len(settings.rules)} rules."
+    )
+
+
+@config_app.command("show")
+def show_config(
+    as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None
+) -> None:
+    """List every key with its value, origin, default and meaning; secrets are masked."""
+    loaded = load(config, overrides)
+    rows = [
+        [".".join(key), value, loaded.origins.get(key, "default"), help_text]
+        for key, value, help_text in _settings_rows(loaded.settings, ())
+    ]
+    columns = ["key", "value", "origin", "meaning"]
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    print_table("Settings", columns, rows)
+
+
+def _settings_rows(model: BaseModel, prefix: tuple[str, ...]) -> list[tuple[Any, Any, str]]:
+    rows: list[tuple[Any, Any, str]] = []
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        key = (*prefix, name)
+        if isinstance(value, BaseModel):
+            rows += _settings_rows(value, key)
+        elif isinstance(model, Settings) and name == "peers":
+            for peer, peer_settings in value.items():
+                rows += _settings_rows(peer_settings, (*key, peer))
+        elif isinstance(model, Settings) and name == "rules":
+            names = ", ".join(f"{rule.name}: {rule.action.value}" for rule in value)
+            rows.append((key, names, field.description or ""))
+        else:
+            rows.append((key, _shown(value), field.description or ""))
+    return rows
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, (frozenset, tuple)):
+        return ", ".join(sorted(str(item) for item in value)) or "none"
+    return value
+
+
+@db_app.command("upgrade")
+def upgrade_db(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Create the job database or bring its schema to this version."""
+    from storage.database import upgrade_database
+
+    settings = load(config, overrides).settings
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    upgrade_database(settings.database_url)
+    out.print("The job database has the schema of this version.")

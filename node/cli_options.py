@@ -1,0 +1,77 @@
+"""Options that many commands share, and how they become settings."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from config import LoadedSettings, SettingsError, load_settings
+
+DEFAULT_FILE = Path("hepar.toml")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="Settings file; default: $HEPAR_CONFIG, else hepar.toml here, else built-in defaults.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as node.port=11113."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def config_path(config: Path | None) -> Path | None:
+    """Give the settings file that counts."""
+    if config is not None:
+        return config
+    if "HEPAR_CONFIG" in os.environ:
+        return Path(os.environ["HEPAR_CONFIG"])
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def load(config: Path | None, overrides: list[str] | None = None) -> LoadedSettings:
+    """Load the settings that the options name.
+
+    Raises
+    ------
+    config.SettingsError
+        When they cannot be used.
+    """
+    return load_settings(config_path(config), overrides=_tree(overrides or []))
+
+
+def passed_on(config: Path | None, overrides: list[str] | None) -> list[str]:
+    """Give the options that make a child process load the same settings."""
+    path = config_path(config)
+    arguments = [] if path is None else ["--config", str(path)]
+    for override in overrides or []:
+        arguments += ["--set", override]
+    return arguments
+
+
+def _tree(overrides: list[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise SettingsError(f"--set {override}: write it as KEY=VALUE, as node.port=11113.")
+        branch = tree
+        *sections, leaf = key.strip().split(".")
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[leaf] = _value(text)
+    return tree
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML, or as plain text when it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,92 @@
+"""What the command line prints: tables, progress, JSON, errors."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from node.pipeline import Progress as ProgressCallback
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, times in ISO form."""
+    sys.stdout.write(json.dumps(value, indent=2, default=_jsonable) + "\n")
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; an empty one says so."""
+    if not rows:
+        out.print(f"{title}: none")
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*["" if cell is None else str(cell) for cell in row])
+    out.print(table)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[ProgressCallback]:
+    """Give a progress callback: a bar on a terminal, a plain line for each step elsewhere."""
+    if not err.is_terminal:
+        yield _plain_lines(title)
+        return
+    columns = (TextColumn(f"{title}: {{task.description}}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("starting", total=1.0)
+
+        def show(step: str, fraction: float) -> None:
+            progress.update(task, description=step, completed=fraction)
+
+        yield show
+
+
+def _plain_lines(title: str) -> ProgressCallback:
+    start = time.monotonic()
+    last = ""
+
+    def show(step: str, fraction: float) -> None:
+        nonlocal last
+        if step != last:
+            seconds = time.monotonic() - start
+            err.print(f"{title}: {step} ({fraction:.0%}, {seconds:.1f} s)")
+            last = step
+
+    return show
+
+
+def print_measurements(report: dict[str, Any]) -> None:
+    """Print the liver and lesion table of a report."""
+    liver = report["liver"]
+    rows: list[list[object]] = [
+        ["liver without lesions", f"{liver['volume_ml']:.1f}", "", f"{liver['mean_hu']:.0f}"]
+    ]
+    rows += [
+        [
+            f"lesion {lesion['number']}",
+            f"{lesion['volume_ml']:.2f}",
+            f"{lesion['long_axis']['length_mm']:.1f}",
+            f"{lesion['mean_hu']:.0f}",
+        ]
+        for lesion in report["lesions"]
+    ]
+    columns = ["finding", "volume ml", "longest diameter mm", "mean HU"]
+    print_table("Measurements (AI result, not reviewed)", columns, rows)
+    out.print(report["summary"]["sentence"])

@@ -1,0 +1,125 @@
+"""``hepar doctor``: find out whether this node is fit to work."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from dicom_io.rules import check_rules
+from inference.manifest import find_package, verify_package
+from inference.segment import load_segmenter
+
+from config import Settings
+from inference.errors import InferenceError
+from node.clock import utc_now
+from node.errors import NodeError
+from node.roles import BEAT_S, Role
+from node.scu import echo
+from node.services import open_services
+from storage.errors import StorageError
+
+DEAD_AFTER = timedelta(seconds=5 * BEAT_S)
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    GOOD = "good"
+    REMARK = "remark"
+    """Worth knowing; the node works."""
+    BAD = "bad"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of the doctor's report."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+def check_node(settings: Settings) -> Iterator[Check]:
+    """Check everything that this node needs."""
+    yield _check_rules(settings)
+    yield from _check_model(settings)
+    yield _check_disk(settings)
+    yield _check_database(settings)
+    yield from check_running(settings, down=Verdict.REMARK)
+    for name, peer in settings.peers.items():
+        try:
+            echo(settings.node, peer)
+        except NodeError as error:
+            yield Check(name=f"peer {name}", verdict=Verdict.BAD, detail=str(error))
+        else:
+            detail = f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"
+            yield Check(name=f"peer {name}", verdict=Verdict.GOOD, detail=detail)
+
+
+def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterator[Check]:
+    """Check that each role has given a sign of life lately.
+
+    Parameters
+    ----------
+    settings
+        Names the job database.
+    down
+        The verdict on a role that is not running.
+    """
+    try:
+        beats = open_services(settings).heartbeats.list_beats()
+    except StorageError as error:
+        yield Check(name="roles", verdict=down, detail=str(error))
+        return
+    now = utc_now()
+    alive = {beat.role for beat in beats if now - beat.beat_at < DEAD_AFTER}
+    for role in Role:
+        running = role.value in alive
+        detail = "running" if running else "not running; `hepar serve` starts it"
+        verdict = Verdict.GOOD if running else down
+        yield Check(name=f"role {role.value}", verdict=verdict, detail=detail)
+
+
+def _check_rules(settings: Settings) -> Check:
+    try:
+        check_rules(settings.rules)
+    except ValueError as error:
+        return Check(name="rules", verdict=Verdict.BAD, detail=str(error))
+    return Check(name="rules", verdict=Verdict.GOOD, detail=f"{len(settings.rules)} rules")
+
+
+def _check_model(settings: Settings) -> Iterator[Check]:
+    try:
+        package = find_package(settings.inference.model)
+        verify_package(package)
+        start = time.perf_counter()
+        segmenter = load_segmenter(settings.inference)
+    except InferenceError as error:
+        yield Check(name="model", verdict=Verdict.BAD, detail=str(error))
+        return
+    seconds = time.perf_counter() - start
+    name = f"{package.identity.name} {package.identity.version}"
+    yield Check(name="model", verdict=Verdict.GOOD, detail=f"{name}, all digests right")
+    where = f"{segmenter.backend} {segmenter.precision} on {segmenter.device}"
+    yield Check(name="device", verdict=Verdict.GOOD, detail=f"{where}, loaded in {seconds:.1f} s")
+
+
+def _check_disk(settings: Settings) -> Check:
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 1e9:.1f} GB free for {settings.data_dir}"
+    short = free < settings.receive.min_free_bytes
+    return Check(name="disk", verdict=Verdict.BAD if short else Verdict.GOOD, detail=detail)
+
+
+def _check_database(settings: Settings) -> Check:
+    try:
+        jobs = open_services(settings).jobs.list_jobs(limit=1)
+    except StorageError as error:
+        return Check(name="database", verdict=Verdict.REMARK, detail=str(error))
+    detail = "schema is current" + (f", last job {jobs[0].id}" if jobs else ", no job yet")
+    return Check(name="database", verdict=Verdict.GOOD, detail=detail)

@@ -1,0 +1,44 @@
+"""Errors of the node.
+
+NodeError
+|-- PeerUnreachable
+|-- PeerRefused
+|-- UnknownPeer
+`-- NodeStopped
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NodeError(Exception):
+    """The node could not do what was asked."""
+
+
+class PeerUnreachable(NodeError):
+    """No association with a peer came about."""
+
+    def __init__(self, peer: str, address: str, reason: str) -> None:
+        super().__init__(f"{peer} at {address} cannot be reached: {reason}")
+
+
+class PeerRefused(NodeError):
+    """A peer answered, and the answer was no."""
+
+
+class UnknownPeer(NodeError):
+    """A name that the settings do not have."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        close = get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        listed = ", ".join(known) or "none"
+        super().__init__(
+            f"There is no peer {name!r} in the settings (peers: {listed}).{hint}"
+            " Give AETITLE@host:port for a peer that is not in the settings."
+        )
+
+
+class NodeStopped(NodeError):
+    """The process was asked to stop in the middle of a job."""

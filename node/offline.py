@@ -1,0 +1,118 @@
+"""``hepar segment``: the pipeline without a network or a database."""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dicom_io.nifti import NIFTI_SUFFIXES, read_nifti, write_nifti
+from dicom_io.results import build_report
+from dicom_io.series import find_series
+from inference.measure import measure
+from inference.preview import draw_preview
+from inference.segment import Segmenter
+
+from config import Settings
+from node.errors import NodeError
+from node.pipeline import PREVIEW_TITLE, Progress, StepTimer, no_progress, run_pipeline
+
+
+class UnusableInput(NodeError):
+    """The input path holds nothing that can be segmented."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineResult:
+    """What ``hepar segment`` wrote and found."""
+
+    folder: Path
+    report: dict[str, Any]
+
+
+def segment_path(
+    source: Path,
+    folder: Path,
+    *,
+    settings: Settings,
+    segmenter: Segmenter,
+    series_uid: str | None = None,
+    progress: Progress = no_progress,
+) -> OfflineResult:
+    """Segment a DICOM folder or a NIfTI file into a folder.
+
+    Writes ``labels.nii.gz`` (source grid; 0 background, 1 liver, 2 tumor), ``report.json`` and
+    ``preview.png``, and for DICOM input ``seg.dcm`` and ``sr.dcm``.
+
+    Raises
+    ------
+    UnusableInput
+        When there is no such path, no CT series in it, or a choice of several.
+    """
+    if not source.exists():
+        raise UnusableInput(f"There is no file or folder {source}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    if source.name.lower().endswith(NIFTI_SUFFIXES):
+        report = _segment_nifti(source, folder, segmenter, progress)
+    else:
+        paths = _choose_series(source, series_uid)
+        produced = run_pipeline(
+            paths,
+            folder,
+            settings=settings,
+            segmenter=segmenter,
+            created_at=datetime.now(UTC),
+            progress=progress,
+        )
+        write_nifti(produced.segmentation.labels, folder / "labels.nii.gz")
+        report = produced.report
+    report["total_s"] = round(time.perf_counter() - start, 3)
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return OfflineResult(folder=folder, report=report)
+
+
+def _choose_series(source: Path, series_uid: str | None) -> list[Path]:
+    found = find_series(source)
+    if not found:
+        raise UnusableInput(f"No DICOM instance was found under {source}.")
+    if series_uid is not None:
+        if series_uid not in found:
+            listed = "\n  ".join(found)
+            raise UnusableInput(f"Series {series_uid} is not there. Series found:\n  {listed}")
+        return found[series_uid]
+    if len(found) > 1:
+        listed = "\n  ".join(f"{uid}  {len(paths)} instances" for uid, paths in found.items())
+        raise UnusableInput(
+            f"{len(found)} series were found under {source}; choose one with --series:\n  {listed}"
+        )
+    return next(iter(found.values()))
+
+
+def _segment_nifti(
+    source: Path, folder: Path, segmenter: Segmenter, progress: Progress
+) -> dict[str, Any]:
+    timer = StepTimer(progress=progress)
+    with timer.step("read", 0.0):
+        volume = read_nifti(source)
+    with timer.step("segment", 0.1):
+        segmentation = segmenter.segment(
+            volume, lambda step, fraction: progress(step, 0.1 + 0.7 * fraction)
+        )
+    with timer.step("measure", 0.8):
+        findings = measure(volume, segmentation.labels)
+    with timer.step("write", 0.85):
+        write_nifti(segmentation.labels, folder / "labels.nii.gz")
+    with timer.step("preview", 0.95):
+        draw_preview(
+            volume,
+            segmentation.labels,
+            folder / "preview.png",
+            title=PREVIEW_TITLE,
+            findings=findings,
+        )
+    report = build_report(None, segmentation, findings)
+    report["steps_s"] = timer.seconds
+    progress("done", 1.0)
+    return report

@@ -1,0 +1,130 @@
+"""The steps of one job, one line each."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dicom_io.results import ResultContext, ResultFile, build_report, write_results
+from dicom_io.series import SourceSeries, read_series
+from inference.measure import measure
+from inference.preview import draw_preview
+from inference.segment import Segmenter
+
+from config import Settings
+from inference.findings import Findings, Segmentation
+from node.version import SOFTWARE_VERSION
+
+PREVIEW_TITLE = "Hepar: liver and liver tumors"
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the step and the fraction of the whole that is done."""
+
+
+def no_progress(step: str, fraction: float) -> None:
+    """Show nothing."""
+    del step, fraction
+
+
+@dataclass(kw_only=True)
+class StepTimer:
+    """Seconds of each step, and the progress that people see."""
+
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str, fraction_before: float) -> Iterator[None]:
+        """Time a step and announce it."""
+        self.progress(name, fraction_before)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Produced:
+    """All that came out of one series."""
+
+    source: SourceSeries
+    segmentation: Segmentation
+    findings: Findings
+    results: list[ResultFile]
+    report: dict[str, Any]
+
+
+def run_pipeline(
+    paths: list[Path],
+    folder: Path,
+    *,
+    settings: Settings,
+    segmenter: Segmenter,
+    created_at: datetime,
+    progress: Progress = no_progress,
+) -> Produced:
+    """Turn the instances of one series into checked result files.
+
+    Parameters
+    ----------
+    paths
+        Part-10 files of one series.
+    folder
+        An existing folder that gets ``seg.dcm``, ``sr.dcm``, ``preview.png``, ``report.json``.
+    settings
+        The inference and result sections are used.
+    segmenter
+        The loaded model.
+    created_at
+        Time that the objects carry; fixed for a job, so that a repeat makes the same objects.
+    progress
+        Told about each step.
+
+    Raises
+    ------
+    dicom_io.errors.UnsuitableSeries
+        The series cannot be used.
+    inference.errors.LiverNotFound
+        There is no liver in it.
+    dicom_io.errors.ResultMismatch
+        What was written is not what was meant.
+    """
+    timer = StepTimer(progress=progress)
+    with timer.step("read", 0.0):
+        source = read_series(paths, min_slices=settings.inference.min_slices)
+    with timer.step("segment", 0.1):
+        segmentation = segmenter.segment(
+            source.volume, lambda step, fraction: progress(step, 0.1 + 0.7 * fraction)
+        )
+    with timer.step("measure", 0.8):
+        findings = measure(source.volume, segmentation.labels)
+    with timer.step("encode and check", 0.85):
+        context = ResultContext(
+            settings=settings.results,
+            created_at=created_at,
+            software_version=SOFTWARE_VERSION,
+            ae_title=settings.node.ae_title,
+        )
+        results = write_results(source, segmentation, findings, folder, context)
+    with timer.step("preview", 0.95):
+        draw_preview(
+            source.volume,
+            segmentation.labels,
+            folder / "preview.png",
+            title=PREVIEW_TITLE,
+            findings=findings,
+        )
+    report = build_report(source, segmentation, findings)
+    report["steps_s"] = timer.seconds
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    progress("done", 1.0)
+    return Produced(
+        source=source,
+        segmentation=segmentation,
+        findings=findings,
+        results=results,
+        report=report,
+    )

@@ -1,0 +1,120 @@
+"""The roles of the node: what runs inside each process of ``hepar serve``."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+
+from config import Settings
+from node.clock import utc_now
+from node.log_setup import set_up_logging
+from node.services import Services, open_services
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 2.0
+
+
+class Role(StrEnum):
+    """A process of the node."""
+
+    RECEIVER = "receiver"
+    """Storage SCP."""
+    SCHEDULER = "scheduler"
+    """Settle, recover, deliver, clean."""
+    WORKER = "worker"
+    """Segmentation; one process per `queue.workers`."""
+    WEB = "web"
+    """Health and job pages."""
+
+
+def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
+    """Run one role until SIGTERM or SIGINT, or until the supervisor is gone.
+
+    Parameters
+    ----------
+    role
+        Which one.
+    settings
+        The whole tree.
+    supervised
+        Whether standard input is a pipe of the supervisor whose end means: stop.
+    """
+    set_up_logging(settings.log, role=role.value)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if supervised:
+        threading.Thread(target=_stop_with_supervisor, args=(stop,), daemon=True).start()
+    services = open_services(settings)
+    logger.info("role starts", extra={"action": "start", "pid": os.getpid()})
+    _RUN[role](services, stop)
+    logger.info("role stopped", extra={"action": "stop"})
+
+
+def _stop_with_supervisor(stop: threading.Event) -> None:
+    """Block until the supervisor's end of the pipe closes, however it ended."""
+    os.read(sys.stdin.fileno(), 1)
+    stop.set()
+
+
+def _beat(services: Services, role: Role, stop: threading.Event) -> None:
+    """Write a sign of life until asked to stop."""
+
+    def write() -> None:
+        while not stop.is_set():
+            services.heartbeats.beat(
+                role.value, host=socket.gethostname(), pid=os.getpid(), now=utc_now()
+            )
+            stop.wait(BEAT_S)
+        services.heartbeats.forget(host=socket.gethostname(), pid=os.getpid())
+
+    threading.Thread(target=write, name="beat").start()
+
+
+def _run_receiver(services: Services, stop: threading.Event) -> None:
+    from node.scp import Receiver
+
+    receiver = Receiver(services.settings, files=services.files, catalog=services.catalog)
+    receiver.start()
+    _beat(services, Role.RECEIVER, stop)
+    stop.wait()
+    receiver.stop()
+
+
+def _run_scheduler(services: Services, stop: threading.Event) -> None:
+    from node.scheduler import Scheduler
+
+    scheduler = Scheduler(services)
+    _beat(services, Role.SCHEDULER, stop)
+    scheduler.run(stop)
+
+
+def _run_worker(services: Services, stop: threading.Event) -> None:
+    from node.worker import load_worker
+
+    worker = load_worker(services, stop)
+    _beat(services, Role.WORKER, stop)
+    worker.run()
+
+
+def _run_web(services: Services, stop: threading.Event) -> None:
+    from node.web import WebServer
+
+    server = WebServer(services)
+    server.start()
+    _beat(services, Role.WEB, stop)
+    stop.wait()
+    server.stop()
+
+
+_RUN: dict[Role, Callable[[Services, threading.Event], None]] = {
+    Role.RECEIVER: _run_receiver,
+    Role.SCHEDULER: _run_scheduler,
+    Role.WORKER: _run_worker,
+    Role.WEB: _run_web,
+}

@@ -1,0 +1,179 @@
+"""The ticks: settle, recover, deliver, clean.
+
+APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
+together): all work that must survive is rows.
+"""
+
+import logging
+import os
+import socket
+import threading
+from datetime import timedelta
+from functools import partial
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from dicom_io.rules import Decision, decide
+from inference.manifest import find_package
+
+from config import RuleAction
+from dicom_io.errors import DicomIOError
+from dicom_io.headers import read_attributes
+from inference.findings import ModelIdentity
+from node.clock import utc_now
+from node.errors import PeerUnreachable
+from node.lease import LeaseKeeper
+from node.retry import next_attempt_at
+from node.scu import send_files
+from node.services import Services
+from storage.errors import LeaseLost, StaleJob
+from storage.records import DeliveryRecord, NewJob, SeriesRecord
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.3
+SWEEP_S = 3600.0
+SPOOL_AGE = timedelta(hours=1)
+
+
+class Scheduler:
+    """The clock of the node and what happens at each tick."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._model = find_package(services.settings.inference.model).identity
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until asked to stop; ticks in progress are finished."""
+        settings = self._services.settings
+        threads = 3 + len(settings.destinations)
+        clock = BackgroundScheduler(
+            timezone="UTC",
+            executors={"default": ThreadPoolExecutor(threads)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        clock.add_job(self.settle, "interval", seconds=TICK_S)
+        clock.add_job(self.recover, "interval", seconds=settings.queue.lease_s / 3)
+        clock.add_job(self.clean, "interval", seconds=SWEEP_S, next_run_time=utc_now())
+        for name in settings.destinations:
+            # One tick a destination: a dead one holds up nobody else.
+            clock.add_job(partial(self.deliver, name), "interval", seconds=TICK_S)
+        self.recover()
+        clock.start()
+        stop.wait()
+        clock.shutdown(wait=True)
+
+    def settle(self) -> None:
+        """Decide on each series that is complete, and queue a job where it is wanted."""
+        quiet_s = self._services.settings.receive.quiet_s
+        for series in self._services.catalog.settleable_series(utc_now(), quiet_s):
+            decision = self._decide(series)
+            wanted = decision.action is RuleAction.PROCESS
+            job = self._services.catalog.settle(
+                series,
+                decision=decision.action,
+                rule=decision.rule,
+                reason=decision.reason,
+                job=_new_job(self._model) if wanted else None,
+                now=utc_now(),
+            )
+            logger.info(
+                "series settled: %s",
+                decision.reason,
+                extra={
+                    "action": decision.action.value,
+                    "series_uid": series.series_uid,
+                    "instances": series.instance_count,
+                    "job_id": None if job is None else job.id,
+                },
+            )
+
+    def _decide(self, series: SeriesRecord) -> Decision:
+        path = self._services.catalog.instance_paths(series.series_uid)[0]
+        try:
+            attributes = read_attributes(self._services.files.absolute(path))
+        except DicomIOError as error:
+            logger.exception("header cannot be read", extra={"series_uid": series.series_uid})
+            return Decision(action=RuleAction.SKIP, rule="", reason=f"Unreadable header: {error}")
+        return decide(
+            self._services.settings.rules,
+            attributes,
+            calling_ae_title=series.calling_ae_title,
+            instance_count=series.instance_count,
+        )
+
+    def recover(self) -> None:
+        """Queue again the jobs whose worker is gone."""
+        attempts = self._services.settings.queue.max_attempts
+        for job in self._services.jobs.release_abandoned(max_attempts=attempts, now=utc_now()):
+            logger.warning(
+                "job taken back from a lost worker",
+                extra={"action": "recover", "job_id": job.id, "state": job.state.value},
+            )
+
+    def deliver(self, destination: str) -> None:
+        """Send what is due to one destination, until nothing is or an attempt fails."""
+        lease_s = self._services.settings.queue.lease_s
+        while True:
+            delivery = self._services.deliveries.claim_due(
+                self._owner, destination=destination, lease_s=lease_s, now=utc_now()
+            )
+            if delivery is None:
+                return
+            try:
+                with LeaseKeeper(partial(self._renew, delivery), lease_s):
+                    problem = self._send(delivery)
+                self._record(delivery, problem)
+            except (LeaseLost, StaleJob):
+                logger.warning("delivery is no longer ours", extra={"job_id": delivery.job_id})
+            else:
+                if problem is not None:
+                    return
+
+    def _renew(self, delivery: DeliveryRecord) -> None:
+        lease_s = self._services.settings.queue.lease_s
+        self._services.deliveries.heartbeat(
+            delivery.id, self._owner, lease_s=lease_s, now=utc_now()
+        )
+
+    def _record(self, delivery: DeliveryRecord, problem: str | None) -> None:
+        details = {"action": "deliver", "job_id": delivery.job_id, "to": delivery.destination}
+        if problem is None:
+            self._services.deliveries.delivered(delivery.id, self._owner, now=utc_now())
+            logger.info("results delivered", extra=details)
+            return
+        now = utc_now()
+        due = next_attempt_at(
+            self._services.settings.delivery,
+            attempts=delivery.attempts,
+            first_attempt_at=delivery.first_attempt_at or now,
+            now=now,
+        )
+        self._services.deliveries.attempt_failed(
+            delivery.id, self._owner, problem, next_attempt_at=due, now=now
+        )
+        level = logging.ERROR if due is None else logging.WARNING
+        logger.log(level, "delivery failed: %s", problem, extra={**details, "next_attempt_at": due})
+
+    def _send(self, delivery: DeliveryRecord) -> str | None:
+        """Send the results of one job; give the problem in words, or none."""
+        peer = self._services.settings.destinations[delivery.destination]
+        folder = self._services.files.result_folder(delivery.job_id)
+        paths = [folder / result.path for result in self._services.jobs.results(delivery.job_id)]
+        try:
+            answers = send_files(self._services.settings.node, peer, paths)
+        except (PeerUnreachable, OSError) as error:
+            return str(error)
+        refused = [f"{a.path.name}: {a.answer}" for a in answers if not a.stored]
+        return "; ".join(refused) or None
+
+    def clean(self) -> None:
+        """Remove what killed processes left in the spool folder."""
+        removed = self._services.files.sweep_spool(SPOOL_AGE)
+        if removed:
+            logger.info("spool swept", extra={"action": "sweep", "files": removed})
+
+
+def _new_job(model: ModelIdentity) -> NewJob:
+    return NewJob(model_name=model.name, model_version=model.version, model_digest=model.digest)

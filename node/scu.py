@@ -1,0 +1,196 @@
+"""The SCU side: C-ECHO and C-STORE to a peer."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pynetdicom import AE, build_context
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification
+from pynetdicom.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
+
+from config import NodeSettings, PeerSettings
+from node.errors import PeerRefused, PeerUnreachable
+
+logger = logging.getLogger(__name__)
+
+MAX_CONTEXTS = 128
+"""Presentation contexts of one association (PS3.8 9.3.2.2: odd identifiers 1 to 255)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentInstance:
+    """What a peer answered to one C-STORE."""
+
+    path: Path
+    sop_instance_uid: str
+    status: int | None
+    """DIMSE status; none when the peer gave no answer or takes no such SOP class."""
+    comment: str
+
+    @property
+    def stored(self) -> bool:
+        """Whether the peer has it: Success, or a warning (PS3.4 B.2.3: stored with remarks)."""
+        return self.status is not None and code_to_category(self.status) in (
+            STATUS_SUCCESS,
+            STATUS_WARNING,
+        )
+
+    @property
+    def answer(self) -> str:
+        """The answer in words."""
+        code = "no answer" if self.status is None else f"status 0x{self.status:04X}"
+        return f"{code} ({self.comment})" if self.comment else code
+
+
+def echo(node: NodeSettings, peer: PeerSettings) -> None:
+    """Ask a peer for a C-ECHO.
+
+    Raises
+    ------
+    PeerUnreachable
+        When no association comes about.
+    PeerRefused
+        When the answer is not Success.
+    """
+    assoc = _associate(node, peer, [build_context(Verification)])
+    try:
+        status = assoc.send_c_echo()
+    finally:
+        assoc.release()
+    if not status or status.Status != 0:
+        raise PeerRefused(f"{peer.ae_title} answered C-ECHO with {_describe(status)[1]}")
+
+
+def send_files(
+    node: NodeSettings,
+    peer: PeerSettings,
+    paths: Sequence[Path],
+    on_sent: Callable[[SentInstance], None] | None = None,
+) -> list[SentInstance]:
+    """Send part-10 files by C-STORE in as few associations as the standard allows.
+
+    Parameters
+    ----------
+    node
+        Our AE title and time limits.
+    peer
+        Who gets them.
+    paths
+        The files, sent in this order, as they are: no transcoding.
+    on_sent
+        Called after each answer.
+
+    Returns
+    -------
+    list of SentInstance
+        One for each file, also for the refused ones.
+
+    Raises
+    ------
+    PeerUnreachable
+        When no association comes about, or one breaks before every file has an answer.
+    """
+    sent: list[SentInstance] = []
+    for batch in _batches([_Outgoing.read(path) for path in paths]):
+        contexts = [
+            build_context(sop, syntax) for sop, syntax in dict.fromkeys(b.kind for b in batch)
+        ]
+        assoc = _associate(node, peer, contexts)
+        try:
+            for outgoing in batch:
+                result = _send_one(assoc, outgoing)
+                if result.status is None and not assoc.is_established:
+                    raise PeerUnreachable(
+                        peer.ae_title, f"{peer.host}:{peer.port}", "the association broke"
+                    )
+                sent.append(result)
+                if on_sent is not None:
+                    on_sent(result)
+        finally:
+            if assoc.is_established:
+                assoc.release()
+    return sent
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outgoing:
+    path: Path
+    sop_instance_uid: str
+    kind: tuple[str, str]
+    """SOP class and transfer syntax: one presentation context each, so that a peer that knows
+    the class in another syntax only cannot make us transcode."""
+
+    @classmethod
+    def read(cls, path: Path) -> "_Outgoing":
+        ds = dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+        return cls(
+            path=path,
+            sop_instance_uid=str(ds.file_meta.MediaStorageSOPInstanceUID),
+            kind=(str(ds.file_meta.MediaStorageSOPClassUID), str(ds.file_meta.TransferSyntaxUID)),
+        )
+
+
+def _batches(files: Sequence[_Outgoing]) -> list[list[_Outgoing]]:
+    """Cut a list where one association would need more than 128 presentation contexts."""
+    batches: list[list[_Outgoing]] = []
+    kinds: set[tuple[str, str]] = set()
+    for file in files:
+        kinds.add(file.kind)
+        if not batches or len(kinds) > MAX_CONTEXTS:
+            batches.append([])
+            kinds = {file.kind}
+        batches[-1].append(file)
+    return batches
+
+
+def _associate(
+    node: NodeSettings, peer: PeerSettings, contexts: list[PresentationContext]
+) -> Association:
+    ae = AE(ae_title=node.ae_title)
+    ae.acse_timeout = node.acse_timeout_s
+    ae.dimse_timeout = node.dimse_timeout_s
+    ae.network_timeout = node.network_timeout_s
+    ae.connection_timeout = node.acse_timeout_s
+    assoc = ae.associate(
+        peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title, max_pdu=node.max_pdu_bytes
+    )
+    if assoc.is_established:
+        return assoc
+    raise PeerUnreachable(peer.ae_title, f"{peer.host}:{peer.port}", _why_not(assoc))
+
+
+def _why_not(assoc: Association) -> str:
+    answer = assoc.acceptor.primitive
+    if assoc.is_rejected and answer is not None:
+        return f"association rejected: {answer.reason_str}"
+    if answer is not None:
+        return "none of the offered SOP classes and transfer syntaxes is accepted"
+    return "no answer to the association request (nothing listens there, or the network is closed)"
+
+
+def _send_one(assoc: Association, outgoing: _Outgoing) -> SentInstance:
+    try:
+        response = assoc.send_c_store(outgoing.path)
+    except ValueError as error:
+        status, comment = None, f"not accepted by the peer: {error}"
+    except RuntimeError as error:
+        status, comment = None, str(error)
+    else:
+        status, comment = _describe(response)
+    return SentInstance(
+        path=outgoing.path,
+        sop_instance_uid=outgoing.sop_instance_uid,
+        status=status,
+        comment=comment,
+    )
+
+
+def _describe(response: Dataset) -> tuple[int | None, str]:
+    if "Status" not in response:
+        return None, "no answer"
+    return int(response.Status), str(response.get("ErrorComment", ""))

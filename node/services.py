@@ -1,0 +1,44 @@
+"""What every role of the node works with, opened from the settings."""
+
+from dataclasses import dataclass
+
+from storage.catalog import Catalog
+from storage.deliveries import Deliveries
+from storage.heartbeats import Heartbeats
+from storage.jobs import Jobs
+
+from config import Settings
+from storage.database import open_database
+from storage.files import FileStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The stores of one node."""
+
+    settings: Settings
+    files: FileStore
+    catalog: Catalog
+    jobs: Jobs
+    deliveries: Deliveries
+    heartbeats: Heartbeats
+
+
+def open_services(settings: Settings) -> Services:
+    """Open the data folder and the job database.
+
+    Raises
+    ------
+    storage.errors.StorageError
+        When the folder cannot be used or the schema is not the one of this version.
+    """
+    files = FileStore(settings.data_dir)
+    database = open_database(settings.database_url)
+    return Services(
+        settings=settings,
+        files=files,
+        catalog=Catalog(database),
+        jobs=Jobs(database),
+        deliveries=Deliveries(database),
+        heartbeats=Heartbeats(database),
+    )

@@ -1,0 +1,102 @@
+"""One process per role; a dead one is started again."""
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from config import Settings
+from node.roles import Role
+from storage.database import upgrade_database
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.5
+MAX_PAUSE_S = 30.0
+HEALTHY_AFTER_S = 60.0
+STOP_GRACE_S = 15.0
+WATCH_S = 0.2
+
+
+@dataclass(kw_only=True)
+class _Child:
+    """A role's process and when it may be started again."""
+
+    name: str
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause_s: float = FIRST_PAUSE_S
+    start_after: float = 0.0
+
+    def start(self) -> None:
+        # The pipe is never written to: its end tells the child that we are gone.
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE)  # noqa: S603
+        self.started_at = time.monotonic()
+
+    def watch(self) -> None:
+        """Start the process when it is due, and notice when it has died."""
+        now = time.monotonic()
+        if self.process is None:
+            if now >= self.start_after:
+                self.start()
+            return
+        code = self.process.poll()
+        if code is None:
+            return
+        healthy = now - self.started_at > HEALTHY_AFTER_S
+        self.pause_s = FIRST_PAUSE_S if healthy else min(self.pause_s * 2, MAX_PAUSE_S)
+        self.start_after = now + self.pause_s
+        self.process = None
+        logger.error(
+            "role died and is started again",
+            extra={"action": "restart", "child": self.name, "code": code, "in_s": self.pause_s},
+        )
+
+
+@dataclass(kw_only=True)
+class Supervisor:
+    """Start, watch and stop the processes of the node."""
+
+    settings: Settings
+    roles: Iterable[Role]
+    arguments: Sequence[str]
+    """Options that give each child the same settings (`--config`, `--set`)."""
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT, then stop every role and wait for it."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop.set())
+        if self.settings.database.url is None:
+            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+            upgrade_database(self.settings.database_url)
+        children = [child for role in self.roles for child in self._children(role)]
+        while not self.stop.is_set():
+            for child in children:
+                child.watch()
+            self.stop.wait(WATCH_S)
+        _stop_all([child.process for child in children if child.process is not None])
+
+    def _children(self, role: Role) -> list[_Child]:
+        count = self.settings.queue.workers if role is Role.WORKER else 1
+        command = [sys.executable, "-m", "node", "role", role.value, *self.arguments]
+        return [_Child(name=role.value, command=command) for _ in range(count)]
+
+
+def _stop_all(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + STOP_GRACE_S
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            # Killing is safe: the job's lease runs out and the job is taken up again.
+            logger.warning("role killed: it did not stop in time", extra={"pid": process.pid})
+            process.kill()
+            process.wait()

@@ -1,0 +1,147 @@
+"""Claim a job, run the pipeline, turn what happened into the outcome of the job."""
+
+import logging
+import os
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+
+from inference.segment import Segmenter, load_segmenter
+
+from dicom_io.errors import RejectionReason, UnsuitableSeries
+from inference.errors import LiverNotFound
+from node.clock import utc_now
+from node.errors import NodeStopped
+from node.lease import LeaseKeeper
+from node.log_setup import job_context
+from node.pipeline import Produced, run_pipeline
+from node.services import Services
+from storage.errors import LeaseLost, StaleJob
+from storage.records import JobRecord, NewResult
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """One worker: one loaded model, one job at a time."""
+
+    def __init__(self, services: Services, segmenter: Segmenter, stop: threading.Event) -> None:
+        self._services = services
+        self._segmenter = segmenter
+        self._stop = stop
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def run(self) -> None:
+        """Work until asked to stop; the job in hand goes back to the queue."""
+        while not self._stop.is_set():
+            if not self.work_once():
+                self._stop.wait(self._services.settings.queue.poll_s)
+
+    def work_once(self) -> bool:
+        """Take the next job, if there is one, to its outcome; say whether there was one."""
+        queue = self._services.settings.queue
+        job = self._services.jobs.claim(self._name, lease_s=queue.lease_s, now=utc_now())
+        if job is None:
+            return False
+        with job_context(job.id):
+            logger.info("job started", extra={"action": "claim", "attempt": job.attempts})
+            start = time.monotonic()
+            try:
+                self._run(job)
+            except (LeaseLost, StaleJob):
+                logger.warning("job is no longer ours; its result is dropped")
+            except NodeStopped:
+                self._services.jobs.release(job.id, self._name, now=utc_now())
+                logger.info("job put back: the worker stops", extra={"action": "release"})
+            seconds = round(time.monotonic() - start, 2)
+            logger.info("job left", extra={"action": "leave", "seconds": seconds})
+        return True
+
+    def _run(self, job: JobRecord) -> None:
+        jobs, queue = self._services.jobs, self._services.settings.queue
+        try:
+            with LeaseKeeper(lambda: self._renew(job), queue.lease_s) as lease:
+                self._work(job, lease)
+        except (LeaseLost, StaleJob, NodeStopped):
+            raise
+        except UnsuitableSeries as error:
+            self._reject(job, error.reason, str(error))
+        except LiverNotFound:
+            missing = RejectionReason.LIVER_NOT_FOUND
+            self._reject(job, missing, missing.sentence)
+        except Exception as error:
+            logger.exception("attempt failed", extra={"action": "attempt-failed"})
+            text = f"{type(error).__name__}: {error}"
+            jobs.fail_attempt(
+                job.id, self._name, text, max_attempts=queue.max_attempts, now=utc_now()
+            )
+
+    def _renew(self, job: JobRecord) -> None:
+        lease_s = self._services.settings.queue.lease_s
+        self._services.jobs.heartbeat(job.id, self._name, lease_s=lease_s, now=utc_now())
+
+    def _work(self, job: JobRecord, lease: LeaseKeeper) -> None:
+        folder = self._services.files.new_result_folder(job.id)
+        try:
+            self._keep(job, folder, self._produce(job, folder, lease))
+        finally:
+            # Kept results have left this folder; what did not get so far is worth nothing.
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _produce(self, job: JobRecord, folder: Path, lease: LeaseKeeper) -> Produced:
+        def check(step: str, fraction: float) -> None:
+            logger.debug("step", extra={"step": step, "done": round(fraction, 2)})
+            lease.check()
+            if self._stop.is_set():
+                raise NodeStopped("the node stops")
+
+        paths = self._services.catalog.instance_paths(job.series_uid)
+        return run_pipeline(
+            [self._services.files.absolute(path) for path in paths],
+            folder,
+            settings=self._services.settings,
+            segmenter=self._segmenter,
+            created_at=job.created_at,
+            progress=check,
+        )
+
+    def _keep(self, job: JobRecord, folder: Path, produced: Produced) -> None:
+        """Make the result files durable, then the rows: a row never points to nothing."""
+        self._services.files.commit_results(job.id, folder)
+        self._services.jobs.produced(
+            job.id,
+            self._name,
+            results=[
+                NewResult(
+                    role=result.role.value,
+                    path=result.path.name,
+                    sop_class_uid=result.sop_class_uid,
+                    sop_instance_uid=result.sop_instance_uid,
+                    series_instance_uid=result.series_instance_uid,
+                )
+                for result in produced.results
+            ],
+            destinations=sorted(self._services.settings.destinations),
+            summary=produced.report,
+            now=utc_now(),
+        )
+        logger.info("results produced", extra={"action": "produce"})
+
+    def _reject(self, job: JobRecord, reason: RejectionReason, sentence: str) -> None:
+        self._services.jobs.reject(
+            job.id, self._name, reason_code=reason.value, sentence=sentence, now=utc_now()
+        )
+        logger.info("series rejected", extra={"action": "reject", "reason": reason.value})
+
+
+def load_worker(services: Services, stop: threading.Event) -> Worker:
+    """Load the model and give a worker that is ready.
+
+    Raises
+    ------
+    inference.errors.InferenceError
+        When the model cannot be loaded.
+    """
+    return Worker(services, load_segmenter(services.settings.inference), stop)

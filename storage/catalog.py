@@ -1,0 +1,265 @@
+"""The received instances and series, and which series are ready for a decision."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import case, func, or_, select, true, update
+from sqlalchemy.orm import Session
+
+from config.settings import RuleAction
+from dicom_io.headers import InstanceHeader
+from storage.database import Database
+from storage.errors import NotFound
+from storage.records import InstanceRecord, JobRecord, NewJob, SeriesRecord
+from storage.settling import close_series, content_digest, enqueue_job, is_gapless, supersede_jobs
+from storage.states import AddOutcome
+from storage.tables import InstanceRow, SeriesRow
+from storage.transitions import insert_new, job_transaction, record_of, with_prefix
+
+
+class Catalog:
+    """What has been received.
+
+    Parameters
+    ----------
+    database
+        The job database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_instance(
+        self,
+        header: InstanceHeader,
+        *,
+        path: str,
+        sha256: str,
+        size_bytes: int,
+        calling_ae_title: str,
+        now: datetime,
+    ) -> AddOutcome:
+        """Add a received instance whose file is in its place.
+
+        A new instance opens its series again if that is settled. One that is there already only
+        says that the sender is still at work, so it keeps an open series open.
+
+        Parameters
+        ----------
+        path, sha256, size_bytes
+            As `FileStore.commit_instance` gives them.
+        """
+        values = _instance_values(header, calling_ae_title, now)
+        values |= {"path": path, "sha256": sha256, "size_bytes": size_bytes}
+        with self._database.write() as session:
+            insert_new(session, SeriesRow, _series_values(header, calling_ae_title, now))
+            if insert_new(session, InstanceRow, values):
+                _count_instance(session, header, now)
+                return AddOutcome.ADDED
+            if _first_sha256(session, header.sop_instance_uid) == sha256:
+                _keep_open(session, header.series_instance_uid, now)
+                return AddOutcome.DUPLICATE
+            insert_new(session, InstanceRow, values | {"is_conflict": True})
+            _flag_conflict(session, header.series_instance_uid)
+            return AddOutcome.CONFLICT
+
+    def find_instance(self, sop_instance_uid: str) -> InstanceRecord | None:
+        """Find an instance; bytes in conflict with it are not looked at."""
+        statement = select(InstanceRow).where(
+            InstanceRow.sop_instance_uid == sop_instance_uid, InstanceRow.is_conflict.is_(False)
+        )
+        with self._database.read() as session:
+            row = session.scalars(statement).one_or_none()
+            return None if row is None else record_of(InstanceRecord, row)
+
+    def instance_paths(self, series_uid: str) -> list[str]:
+        """Give the paths of a series, relative to the data folder; conflicts are left out."""
+        statement = select(InstanceRow.path).where(
+            InstanceRow.series_uid == series_uid, InstanceRow.is_conflict.is_(False)
+        )
+        with self._database.read() as session:
+            return sorted(session.scalars(statement))
+
+    def content_digest(self, series_uid: str) -> str:
+        """Give the digest of what the series holds now, as `JobRecord.content_digest` has it."""
+        with self._database.read() as session:
+            return content_digest(session, series_uid)
+
+    def get_series(self, series_uid: str) -> SeriesRecord:
+        """Get a series.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.read() as session:
+            row = session.get(SeriesRow, series_uid)
+            if row is None:
+                raise NotFound("series", series_uid)
+            return record_of(SeriesRecord, row)
+
+    def list_series(
+        self,
+        *,
+        settled: bool | None = None,
+        series_uid_prefix: str = "",
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[SeriesRecord]:
+        """List series, the newest first."""
+        statement = (
+            select(SeriesRow)
+            .order_by(SeriesRow.first_received_at.desc(), SeriesRow.series_uid)
+            .limit(limit)
+            .offset(offset)
+        )
+        if settled is not None:
+            statement = statement.where(SeriesRow.settled.is_(settled))
+        with self._database.read() as session:
+            rows = session.scalars(with_prefix(statement, SeriesRow, series_uid_prefix))
+            return [record_of(SeriesRecord, row) for row in rows]
+
+    def settleable_series(self, now: datetime, quiet_s: float) -> list[SeriesRecord]:
+        """List the open series that are ready for a decision, the longest quiet first.
+
+        A series is ready when nothing came for `quiet_s`, or when it is provably whole: the
+        announced number of instances is there, and there is no gap in the slice positions.
+        """
+        quiet_since = now - timedelta(seconds=quiet_s)
+        statement = (
+            select(SeriesRow)
+            .where(
+                SeriesRow.settled.is_(False),
+                SeriesRow.instance_count > 0,
+                or_(
+                    SeriesRow.last_received_at <= quiet_since,
+                    SeriesRow.instance_count == SeriesRow.expected_instances,
+                ),
+            )
+            .order_by(SeriesRow.last_received_at)
+        )
+        with self._database.read() as session:
+            return [
+                record_of(SeriesRecord, row)
+                for row in session.scalars(statement)
+                if row.last_received_at <= quiet_since or is_gapless(session, row.series_uid)
+            ]
+
+    def settle(
+        self,
+        series: SeriesRecord,
+        decision: RuleAction,
+        *,
+        rule: str,
+        reason: str,
+        job: NewJob | None,
+        now: datetime,
+    ) -> JobRecord | None:
+        """Settle a series with a decision, and queue its job, in one transaction.
+
+        Jobs made for other content of the series become SUPERSEDED unless they have ended
+        otherwise.
+
+        Parameters
+        ----------
+        series
+            As it was when the decision was made.
+        job
+            None when the series is skipped.
+
+        Returns
+        -------
+        JobRecord or None
+            The new job. None when there is none to make: the series is skipped; this model
+            version has a job for this content already; or the series has changed since `series`
+            was read, and then it stays open.
+        """
+        with job_transaction(self._database) as session:
+            if not close_series(session, series, decision, rule, reason, now):
+                return None
+            digest = content_digest(session, series.series_uid)
+            row = session.get_one(SeriesRow, series.series_uid, populate_existing=True)
+            row.content_digest = digest
+            supersede_jobs(session, row, now)
+            return None if job is None else enqueue_job(session, row, digest, job, now)
+
+
+def _series_values(
+    header: InstanceHeader, calling_ae_title: str, now: datetime
+) -> dict[str, object]:
+    return {
+        "series_uid": header.series_instance_uid,
+        "study_uid": header.study_instance_uid,
+        "modality": header.modality,
+        "calling_ae_title": calling_ae_title,
+        "expected_instances": header.expected_instances,
+        "first_received_at": now,
+        "last_received_at": now,
+    }
+
+
+def _instance_values(
+    header: InstanceHeader, calling_ae_title: str, now: datetime
+) -> dict[str, object]:
+    return {
+        "sop_instance_uid": header.sop_instance_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "study_uid": header.study_instance_uid,
+        "series_uid": header.series_instance_uid,
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "frame_count": header.frame_count,
+        "slice_position_mm": header.slice_position_mm,
+        "calling_ae_title": calling_ae_title,
+        "received_at": now,
+    }
+
+
+def _first_sha256(session: Session, sop_instance_uid: str) -> str:
+    statement = select(InstanceRow.sha256).where(
+        InstanceRow.sop_instance_uid == sop_instance_uid, InstanceRow.is_conflict.is_(False)
+    )
+    return session.scalars(statement).one()
+
+
+def _count_instance(session: Session, header: InstanceHeader, now: datetime) -> None:
+    """Count a new instance of a series and open the series again."""
+    expected = SeriesRow.expected_instances
+    announced = header.expected_instances or 0
+    statement = (
+        update(SeriesRow)
+        .where(SeriesRow.series_uid == header.series_instance_uid)
+        .values(
+            instance_count=SeriesRow.instance_count + 1,
+            last_received_at=now,
+            expected_instances=case(
+                (func.coalesce(expected, 0) < announced, announced), else_=expected
+            ),
+            settled=False,
+            settled_at=None,
+            decision=None,
+            rule="",
+            reason="",
+            content_digest=None,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(statement)
+
+
+def _keep_open(session: Session, series_uid: str, now: datetime) -> None:
+    statement = (
+        update(SeriesRow)
+        .where(SeriesRow.series_uid == series_uid, SeriesRow.settled.is_(False))
+        .values(last_received_at=now)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(statement)
+
+
+def _flag_conflict(session: Session, series_uid: str) -> None:
+    statement = (
+        update(SeriesRow)
+        .where(SeriesRow.series_uid == series_uid)
+        .values(has_conflicts=true())
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(statement)

@@ -1,0 +1,189 @@
+"""The job database: engine, transactions, schema version."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_BUSY_TIMEOUT_S = 30.0
+_UPGRADE_LOCK = 0x4845504152  # "HEPAR"; the number of a PostgreSQL advisory lock
+
+
+class Database:
+    """One process's access to the job database; made by `open_database`, after any fork.
+
+    Methods may be called from several threads; each transaction has its own connection.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        sqlite = engine.dialect.name == "sqlite"
+        # PostgreSQL would show each statement of a reader another state; SQLite does not.
+        reading = {} if sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reader = engine.execution_options(**reading)
+        # SQLite: a transaction that begins with a read and then writes fails at once, without
+        # waiting, when another process has written in between. So writers take the lock first.
+        self._writer = engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+    @property
+    def dialect(self) -> str:
+        """Name of the database: "sqlite" or "postgresql"."""
+        return self._engine.dialect.name
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Open a session that sees one state of the database and changes nothing."""
+        with _translated(), Session(self._reader) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Open a session whose changes are committed together, or not at all."""
+        with (
+            _translated(),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def check_schema(self) -> None:
+        """Check that the tables are those that this version needs.
+
+        Raises
+        ------
+        SchemaOutdated, SchemaTooNew
+        """
+        with _translated(), self._reader.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        script = ScriptDirectory.from_config(_alembic_config())
+        expected = script.get_current_head() or ""
+        if found == expected:
+            return
+        if found is None or found in {one.revision for one in script.walk_revisions()}:
+            raise SchemaOutdated(found, expected)
+        raise SchemaTooNew(found, expected)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_database(url: str, *, upgrade: bool = False) -> Database:
+    """Open the job database.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL of an SQLite file or of PostgreSQL.
+    upgrade
+        Make or upgrade the tables first.
+
+    Raises
+    ------
+    SchemaOutdated
+        The tables are missing or old; the message says what to do.
+    SchemaTooNew
+    DatabaseError
+    """
+    if upgrade:
+        upgrade_database(url)
+    database = Database(_create_engine(make_url(url)))
+    try:
+        database.check_schema()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def upgrade_database(url: str) -> None:
+    """Make the tables, or bring them to the schema of this version; safe to repeat.
+
+    Two processes may call it at once: one waits for the other and finds the work done.
+
+    Raises
+    ------
+    DatabaseError
+    """
+    engine = _create_engine(make_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
+    try:
+        with _translated(), engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK}
+                )
+            config = _alembic_config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    # A percent sign would be read as the start of a reference to another option.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _create_engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    """Choose durability before speed: a commit is on the disk when it returns."""
+    del entry
+    # The driver shall not begin transactions by itself; `_begin_sqlite` does.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn errors of the driver into ours, so that callers need not know SQLAlchemy."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseError(str(error.orig)) from error
+    except PoolTimeoutError as error:
+        raise DatabaseError(str(error)) from error

@@ -1,0 +1,278 @@
+"""The deliveries of results: one row a job and destination, each with its own fate.
+
+A sender's name must be unique to its process, because the name is what holds the lease.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from storage.database import Database
+from storage.errors import ForbiddenTransition, LeaseLost, NotFound
+from storage.records import DeliveryRecord, JobRecord
+from storage.states import DeliveryState, FailureCode, JobState
+from storage.tables import DeliveryRow, JobRow, ResultRow
+from storage.transitions import (
+    Step,
+    check_content,
+    insert_new,
+    job_transaction,
+    lock_job,
+    move,
+    note,
+    record_of,
+)
+
+_UNDER_WAY = (JobState.PRODUCED, JobState.DELIVERING)
+_UNREACHED = (DeliveryState.FAILED, DeliveryState.CANCELED)
+
+
+class Deliveries:
+    """The deliveries of a node; a destination that is down never touches the others."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim_due(
+        self, owner: str, *, destination: str, lease_s: float, now: datetime
+    ) -> DeliveryRecord | None:
+        """Take the delivery to this destination that is due the longest, or None.
+
+        No two senders get the same one, unless the lease of the first has run out.
+        """
+        with job_transaction(self._database) as session:
+            statement = claim_statement(owner, destination, lease_s, now)
+            delivery = session.scalars(statement).one_or_none()
+            if delivery is None:
+                return None
+            job = lock_job(session, delivery.job_id)
+            if job.state is JobState.PRODUCED:
+                step = Step(to=JobState.DELIVERING, actor=owner, now=now, detail=destination)
+                move(session, job, step)
+            return record_of(DeliveryRecord, delivery)
+
+    def heartbeat(self, delivery_id: int, owner: str, lease_s: float, now: datetime) -> None:
+        """Extend the lease of a delivery under way.
+
+        Raises
+        ------
+        NotFound, LeaseLost
+        """
+        with self._database.write() as session:
+            _, delivery = _held_delivery(session, delivery_id, owner)
+            delivery.lease_until = now + timedelta(seconds=lease_s)
+
+    def delivered(self, delivery_id: int, owner: str, now: datetime) -> JobRecord:
+        """Say that the destination has accepted every result; the last one ends the job.
+
+        Raises
+        ------
+        NotFound, LeaseLost
+        """
+        with job_transaction(self._database) as session:
+            job, delivery = _held_delivery(session, delivery_id, owner)
+            _end(delivery, DeliveryState.DELIVERED, "", now)
+            _conclude(session, job, owner, now)
+            return record_of(JobRecord, job)
+
+    def attempt_failed(
+        self,
+        delivery_id: int,
+        owner: str,
+        error: str,
+        next_attempt_at: datetime | None,
+        now: datetime,
+    ) -> JobRecord:
+        """Say that an attempt failed, and when the next one is due; None gives the delivery up.
+
+        The job has FAILED once no other delivery is pending.
+
+        Raises
+        ------
+        NotFound, LeaseLost
+        """
+        with job_transaction(self._database) as session:
+            job, delivery = _held_delivery(session, delivery_id, owner)
+            if next_attempt_at is None:
+                _end(delivery, DeliveryState.FAILED, error, now)
+                _conclude(session, job, owner, now)
+            else:
+                _end(delivery, DeliveryState.PENDING, error, now)
+                delivery.next_attempt_at = next_attempt_at
+            return record_of(JobRecord, job)
+
+    def resend(
+        self, job_id: int, destinations: Sequence[str], actor: str, now: datetime
+    ) -> JobRecord:
+        """Deliver the results of a job once more, also to destinations that are new to it.
+
+        What is being sent at this moment is left alone.
+
+        Raises
+        ------
+        NotFound
+        ForbiddenTransition
+            The job has no results, or no destination is named.
+        SeriesChanged
+            There is, or will be, a newer job for the series.
+        """
+        with job_transaction(self._database) as session:
+            job = lock_job(session, job_id)
+            _check_sendable(session, job, destinations)
+            detail = f"re-send to {', '.join(destinations)}"
+            step = Step(to=JobState.DELIVERING, actor=actor, now=now, detail=detail)
+            _resume(session, job, step)
+            add_deliveries(session, job_id, destinations, now)
+            _make_due(session, job_id, now, DeliveryRow.destination.in_(destinations))
+            return record_of(JobRecord, job)
+
+    def list_deliveries(self, job_id: int) -> list[DeliveryRecord]:
+        """List the deliveries of a job by destination."""
+        statement = select(DeliveryRow).filter_by(job_id=job_id).order_by(DeliveryRow.destination)
+        with self._database.read() as session:
+            return [record_of(DeliveryRecord, row) for row in session.scalars(statement)]
+
+
+def add_deliveries(
+    session: Session, job_id: int, destinations: Sequence[str], now: datetime
+) -> None:
+    """Make the deliveries of a job, due at once; those that exist stay as they are."""
+    for destination in destinations:
+        values = {
+            "job_id": job_id,
+            "destination": destination,
+            "state": DeliveryState.PENDING,
+            "next_attempt_at": now,
+            "created_at": now,
+            "updated_at": now,
+        }
+        insert_new(session, DeliveryRow, values)
+
+
+def redeliver_unreached(session: Session, job: JobRow, step: Step) -> None:
+    """Take up again the deliveries of a job that were given up or canceled.
+
+    Raises
+    ------
+    SeriesChanged
+    """
+    _resume(session, job, step)
+    _make_due(session, job.id, step.now, DeliveryRow.state.in_(_UNREACHED))
+
+
+def claim_statement(
+    owner: str, destination: str, lease_s: float, now: datetime
+) -> ReturningUpdate[DeliveryRow]:
+    """Build the one statement that takes the delivery that is due the longest."""
+    due = (
+        select(DeliveryRow.id)
+        .join(JobRow)
+        .where(
+            DeliveryRow.destination == destination,
+            DeliveryRow.state == DeliveryState.PENDING,
+            DeliveryRow.next_attempt_at <= now,
+            _is_free(now),
+            JobRow.state.in_(_UNDER_WAY),
+        )
+        .order_by(DeliveryRow.next_attempt_at, DeliveryRow.id)
+        .limit(1)
+        # It locks the job too, see `storage.transitions.lock_job`.
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    return (
+        update(DeliveryRow)
+        .where(DeliveryRow.id == due)
+        .values(
+            attempts=DeliveryRow.attempts + 1,
+            first_attempt_at=func.coalesce(DeliveryRow.first_attempt_at, now),
+            owner=owner,
+            lease_until=now + timedelta(seconds=lease_s),
+            updated_at=now,
+        )
+        .returning(DeliveryRow)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _is_free(now: datetime) -> ColumnElement[bool]:
+    return or_(DeliveryRow.lease_until.is_(None), DeliveryRow.lease_until < now)
+
+
+def _held_delivery(session: Session, delivery_id: int, owner: str) -> tuple[JobRow, DeliveryRow]:
+    """Lock a delivery that `owner` has under way, and its job."""
+    job_id = session.scalar(select(DeliveryRow.job_id).filter_by(id=delivery_id))
+    if job_id is None:
+        raise NotFound("delivery", delivery_id)
+    job = lock_job(session, job_id)
+    delivery = session.get_one(DeliveryRow, delivery_id, with_for_update=True)
+    held = delivery.owner == owner and delivery.lease_until is not None
+    if delivery.state is not DeliveryState.PENDING or not held:
+        raise LeaseLost(job_id, owner, delivery.state)
+    return job, delivery
+
+
+def _end(delivery: DeliveryRow, state: DeliveryState, error: str, now: datetime) -> None:
+    """End an attempt."""
+    delivery.state = state
+    delivery.last_error = error
+    delivery.lease_until = None
+    delivery.updated_at = now
+
+
+def _conclude(session: Session, job: JobRow, actor: str, now: datetime) -> None:
+    """End a job none of whose deliveries is pending."""
+    session.flush()
+    deliveries = session.scalars(
+        select(DeliveryRow).filter_by(job_id=job.id).order_by(DeliveryRow.destination)
+    ).all()
+    if any(one.state is DeliveryState.PENDING for one in deliveries):
+        return
+    given_up = [one for one in deliveries if one.state is DeliveryState.FAILED]
+    if not given_up:
+        move(session, job, Step(to=JobState.DELIVERED, actor=actor, now=now))
+        return
+    problems = "; ".join(f"{one.destination}: {one.last_error}" for one in given_up)
+    reason = f"The results could not be delivered to {problems}"
+    step = Step(to=JobState.FAILED, actor=actor, now=now, detail=reason)
+    move(session, job, step, reason_code=FailureCode.DELIVERY_GIVEN_UP.value, reason=reason)
+
+
+def _check_sendable(session: Session, job: JobRow, destinations: Sequence[str]) -> None:
+    if not destinations:
+        raise ForbiddenTransition(job.id, job.state, "be sent again: no destination is named")
+    if session.scalars(select(ResultRow.id).filter_by(job_id=job.id).limit(1)).first() is None:
+        raise ForbiddenTransition(job.id, job.state, "be sent again: it has no results")
+
+
+def _resume(session: Session, job: JobRow, step: Step) -> None:
+    """Move a job with results to DELIVERING; if it is under way, note why more is to be sent."""
+    if job.state in _UNDER_WAY:
+        note(session, job, replace(step, to=job.state), job.state)
+        return
+    check_content(session, job)
+    move(session, job, step)
+
+
+def _make_due(session: Session, job_id: int, now: datetime, which: ColumnElement[bool]) -> None:
+    """Make deliveries of a job due at once, as if never tried; those under way are left alone."""
+    statement = (
+        update(DeliveryRow)
+        .where(DeliveryRow.job_id == job_id, which, _is_free(now))
+        .values(
+            state=DeliveryState.PENDING,
+            attempts=0,
+            first_attempt_at=None,
+            next_attempt_at=now,
+            last_error="",
+            owner=None,
+            lease_until=None,
+            updated_at=now,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(statement)

@@ -1,0 +1,114 @@
+"""Errors of storage.
+
+StorageError
++-- DatabaseError             the database does not answer, is locked or full, or refuses a row
++-- SchemaOutdated            the database waits for `hepar db upgrade`
++-- SchemaTooNew              the database was upgraded by a newer version
++-- DiskShort                 less free space than the settings demand, or none at all
++-- FileStoreError            a file of the data folder cannot be written or read
++-- NotFound                  no such job, series or delivery
++-- ForbiddenTransition       the state table does not allow it
++-- StaleJob                  the row has changed since it was read; nothing was changed
+    +-- LeaseLost             the worker or sender no longer holds the job or delivery
+    +-- SeriesChanged         the series no longer has the content that the job was made for
+"""
+
+
+class StorageError(Exception):
+    """Base of all errors of storage."""
+
+
+class DatabaseError(StorageError):
+    """The database does not answer, is locked or full, or refuses a row."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"the job database failed: {cause}")
+
+
+class SchemaOutdated(StorageError):
+    """The database has an older schema than this version needs."""
+
+    def __init__(self, found: str | None, expected: str) -> None:
+        self.found = found
+        self.expected = expected
+        super().__init__(
+            f"the job database has schema {found or 'none'}, this version needs {expected}; "
+            "run `hepar db upgrade`"
+        )
+
+
+class SchemaTooNew(StorageError):
+    """The database has a schema that this version does not know."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        self.found = found
+        self.expected = expected
+        super().__init__(
+            f"the job database has schema {found}, which this version (schema {expected}) does not "
+            "know; it was upgraded by a newer version of hepar, run that one"
+        )
+
+
+class DiskShort(StorageError):
+    """The disk of the data folder has too little free space."""
+
+    def __init__(self, free_bytes: int, needed_bytes: int) -> None:
+        self.free_bytes = free_bytes
+        self.needed_bytes = needed_bytes
+        super().__init__(
+            f"the disk of the data folder has {free_bytes} bytes free, {needed_bytes} are needed"
+        )
+
+
+class FileStoreError(StorageError):
+    """A file of the data folder cannot be written or read."""
+
+    def __init__(self, path: object, cause: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {cause}")
+
+
+class NotFound(StorageError):
+    """There is no such row."""
+
+    def __init__(self, kind: str, key: object) -> None:
+        self.kind = kind
+        self.key = key
+        super().__init__(f"there is no {kind} {key}")
+
+
+class ForbiddenTransition(StorageError):
+    """The state table does not allow it."""
+
+    def __init__(self, job_id: int, from_state: str, action: str) -> None:
+        self.job_id = job_id
+        self.from_state = from_state
+        self.action = action
+        super().__init__(f"job {job_id} is {from_state} and cannot {action}")
+
+
+class StaleJob(StorageError):
+    """The row has changed since it was read; nothing was changed."""
+
+    def __init__(self, job_id: int, what: str = "it has changed in the meantime") -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id}: {what}")
+
+
+class LeaseLost(StaleJob):
+    """The worker or sender no longer holds the job or delivery; its work is to be dropped."""
+
+    def __init__(self, job_id: int, holder: str, state: str) -> None:
+        self.holder = holder
+        self.state = state
+        super().__init__(job_id, f"{holder} no longer holds it, it is {state}")
+
+
+class SeriesChanged(StaleJob):
+    """The series no longer has the content that the job was made for."""
+
+    def __init__(self, job_id: int, series_uid: str) -> None:
+        self.series_uid = series_uid
+        super().__init__(
+            job_id, f"series {series_uid} has got more instances since; see its newer job"
+        )

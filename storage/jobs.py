@@ -1,0 +1,294 @@
+"""The queue of jobs: claim one, say what became of it, and look at all of them.
+
+A worker's name must be unique to its process, because the name is what holds the lease. Each
+change of state follows `storage.states.JOB_TRANSITIONS` and writes a `JobEvent`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from storage.database import Database
+from storage.deliveries import add_deliveries, redeliver_unreached
+from storage.errors import ForbiddenTransition, LeaseLost, NotFound
+from storage.records import JobEvent, JobRecord, NewResult, ResultRecord
+from storage.states import RETRYABLE_STATES, FailureCode, JobState
+from storage.tables import JobEventRow, JobRow, ResultRow, SeriesRow
+from storage.transitions import (
+    Step,
+    check_content,
+    job_transaction,
+    lock_job,
+    move,
+    note,
+    record_of,
+    stop,
+    with_prefix,
+)
+
+_SCHEDULER = "scheduler"
+
+
+class Jobs:
+    """The jobs of a node.
+
+    Every method that takes a `job_id` raises `NotFound` when there is no such job; every method
+    that changes a job returns it as it is then.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, worker: str, lease_s: float, now: datetime) -> JobRecord | None:
+        """Take the oldest job that waits, or None; no two workers ever get the same one.
+
+        A job whose series has just got another instance is left until the series is settled.
+        """
+        with job_transaction(self._database) as session:
+            job = session.scalars(claim_statement(worker, lease_s, now)).one_or_none()
+            if job is None:
+                return None
+            detail = f"attempt {job.attempts}"
+            step = Step(to=JobState.RUNNING, actor=worker, now=now, detail=detail)
+            note(session, job, step, JobState.QUEUED)
+            return record_of(JobRecord, job)
+
+    def heartbeat(self, job_id: int, worker: str, lease_s: float, now: datetime) -> None:
+        """Extend the lease of a running job.
+
+        Raises
+        ------
+        LeaseLost
+            The job was canceled, superseded or given to another worker: drop the work.
+        """
+        with self._database.write() as session:
+            _held_job(session, job_id, worker).lease_until = now + timedelta(seconds=lease_s)
+
+    def produced(
+        self,
+        job_id: int,
+        worker: str,
+        *,
+        results: Sequence[NewResult],
+        destinations: Sequence[str],
+        summary: Mapping[str, Any],
+        now: datetime,
+    ) -> JobRecord:
+        """Say that the results are on disk, and put them on their way to the destinations.
+
+        Without destinations the job is DELIVERED at once.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        with job_transaction(self._database) as session:
+            job = _held_job(session, job_id, worker)
+            step = Step(to=JobState.PRODUCED, actor=worker, now=now, detail=_roles(results))
+            move(session, job, step, summary=dict(summary))
+            session.add_all(ResultRow(job_id=job_id, **vars(result)) for result in results)
+            add_deliveries(session, job_id, destinations, now)
+            if not destinations:
+                detail = "no destination is set"
+                move(
+                    session, job, Step(to=JobState.DELIVERED, actor=worker, now=now, detail=detail)
+                )
+            return record_of(JobRecord, job)
+
+    def reject(
+        self, job_id: int, worker: str, reason_code: str, sentence: str, now: datetime
+    ) -> JobRecord:
+        """Say that the series is unsuitable, and why.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        with job_transaction(self._database) as session:
+            job = _held_job(session, job_id, worker)
+            step = Step(to=JobState.REJECTED, actor=worker, now=now, detail=sentence)
+            move(session, job, step, reason_code=reason_code, reason=sentence)
+            return record_of(JobRecord, job)
+
+    def fail_attempt(
+        self, job_id: int, worker: str, error: str, max_attempts: int, now: datetime
+    ) -> JobRecord:
+        """Say that an attempt ended in an error: QUEUED again, or FAILED after the last one.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        with job_transaction(self._database) as session:
+            job = _held_job(session, job_id, worker)
+            _end_attempt(session, job, worker, error, max_attempts, now)
+            return record_of(JobRecord, job)
+
+    def release(self, job_id: int, worker: str, now: datetime) -> JobRecord:
+        """Give a job back undone, as when the node shuts down; the attempt does not count.
+
+        Raises
+        ------
+        LeaseLost
+        """
+        with job_transaction(self._database) as session:
+            job = _held_job(session, job_id, worker)
+            step = Step(to=JobState.QUEUED, actor=worker, now=now, detail="given back")
+            move(session, job, step, worker=None, attempts=JobRow.attempts - 1)
+            return record_of(JobRecord, job)
+
+    def release_abandoned(self, max_attempts: int, now: datetime) -> list[JobRecord]:
+        """Take the jobs of silent workers away: QUEUED again, or FAILED after the last attempt."""
+        statement = (
+            select(JobRow)
+            .where(JobRow.state == JobState.RUNNING, JobRow.lease_until < now)
+            .order_by(JobRow.id)
+            .with_for_update(skip_locked=True)
+        )
+        with job_transaction(self._database) as session:
+            jobs = session.scalars(statement).all()
+            for job in jobs:
+                error = f"the worker {job.worker} has fallen silent"
+                _end_attempt(session, job, _SCHEDULER, error, max_attempts, now)
+            return [record_of(JobRecord, job) for job in jobs]
+
+    def retry(self, job_id: int, actor: str, now: datetime) -> JobRecord:
+        """Try a job again that was rejected, canceled or has failed, with all attempts anew.
+
+        A job whose results exist is only delivered again, to the destinations not yet reached.
+
+        Raises
+        ------
+        ForbiddenTransition
+            The job is in another state.
+        SeriesChanged
+            There is, or will be, a newer job for the series.
+        """
+        with job_transaction(self._database) as session:
+            job = lock_job(session, job_id)
+            if job.state not in RETRYABLE_STATES:
+                raise ForbiddenTransition(job_id, job.state, "be retried")
+            check_content(session, job)
+            if session.scalar(select(exists().where(ResultRow.job_id == job_id))):
+                step = Step(to=JobState.DELIVERING, actor=actor, now=now, detail="retry delivery")
+                redeliver_unreached(session, job, step)
+            else:
+                step = Step(to=JobState.QUEUED, actor=actor, now=now, detail="retry")
+                move(session, job, step, attempts=0, worker=None, started_at=None)
+            return record_of(JobRecord, job)
+
+    def cancel(self, job_id: int, actor: str, now: datetime) -> JobRecord:
+        """Stop a job that has not ended, and its deliveries that are not done.
+
+        Raises
+        ------
+        ForbiddenTransition
+        """
+        with job_transaction(self._database) as session:
+            job = lock_job(session, job_id)
+            stop(
+                session,
+                job,
+                Step(to=JobState.CANCELED, actor=actor, now=now),
+                f"Canceled by {actor}.",
+            )
+            return record_of(JobRecord, job)
+
+    def get(self, job_id: int) -> JobRecord:
+        """Get a job."""
+        with self._database.read() as session:
+            row = session.get(JobRow, job_id)
+            if row is None:
+                raise NotFound("job", job_id)
+            return record_of(JobRecord, row)
+
+    def list_jobs(
+        self,
+        *,
+        states: Collection[JobState] | None = None,
+        series_uid_prefix: str = "",
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[JobRecord]:
+        """List jobs, the newest first; `states` None means all."""
+        statement = select(JobRow).order_by(JobRow.id.desc()).limit(limit).offset(offset)
+        if states is not None:
+            statement = statement.where(JobRow.state.in_(states))
+        with self._database.read() as session:
+            rows = session.scalars(with_prefix(statement, JobRow, series_uid_prefix))
+            return [record_of(JobRecord, row) for row in rows]
+
+    def count_by_state(self) -> dict[JobState, int]:
+        """Count the jobs of each state that has any."""
+        statement = select(JobRow.state, func.count()).group_by(JobRow.state)
+        with self._database.read() as session:
+            return {row[0]: row[1] for row in session.execute(statement)}
+
+    def events(self, job_id: int) -> list[JobEvent]:
+        """List the history of a job, the oldest first."""
+        statement = select(JobEventRow).filter_by(job_id=job_id).order_by(JobEventRow.id)
+        with self._database.read() as session:
+            return [record_of(JobEvent, row) for row in session.scalars(statement)]
+
+    def results(self, job_id: int) -> list[ResultRecord]:
+        """List the result objects of a job, in the order in which they are to be sent."""
+        statement = select(ResultRow).filter_by(job_id=job_id).order_by(ResultRow.id)
+        with self._database.read() as session:
+            return [record_of(ResultRecord, row) for row in session.scalars(statement)]
+
+
+def claim_statement(worker: str, lease_s: float, now: datetime) -> ReturningUpdate[JobRow]:
+    """Build the one statement that takes the oldest waiting job."""
+    settled = exists().where(SeriesRow.series_uid == JobRow.series_uid, SeriesRow.settled)
+    oldest = (
+        select(JobRow.id)
+        .where(JobRow.state == JobState.QUEUED, settled)
+        .order_by(JobRow.id)
+        .limit(1)
+        # PostgreSQL: workers do not wait for each other. SQLite has one writer at a time anyhow.
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    return (
+        update(JobRow)
+        .where(JobRow.id == oldest, JobRow.state == JobState.QUEUED)
+        .values(
+            state=JobState.RUNNING,
+            attempts=JobRow.attempts + 1,
+            worker=worker,
+            lease_until=now + timedelta(seconds=lease_s),
+            started_at=now,
+            updated_at=now,
+        )
+        .returning(JobRow)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _held_job(session: Session, job_id: int, worker: str) -> JobRow:
+    job = lock_job(session, job_id)
+    if job.state is not JobState.RUNNING or job.worker != worker:
+        raise LeaseLost(job_id, worker, job.state)
+    return job
+
+
+def _end_attempt(
+    session: Session, job: JobRow, actor: str, error: str, max_attempts: int, now: datetime
+) -> None:
+    if job.attempts < max_attempts:
+        detail = f"attempt {job.attempts} of {max_attempts}: {error}"
+        move(
+            session, job, Step(to=JobState.QUEUED, actor=actor, now=now, detail=detail), worker=None
+        )
+        return
+    reason = f"All {job.attempts} attempts failed; the last one: {error}"
+    step = Step(to=JobState.FAILED, actor=actor, now=now, detail=reason)
+    move(session, job, step, reason_code=FailureCode.ATTEMPTS_USED_UP.value, reason=reason)
+
+
+def _roles(results: Sequence[NewResult]) -> str:
+    return ", ".join(result.role for result in results)

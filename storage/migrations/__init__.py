@@ -1,0 +1,1 @@
+"""Migrations of the job database (alembic), run by `storage.database.upgrade_database`."""

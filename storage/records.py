@@ -1,0 +1,179 @@
+"""What callers get from storage, and what they hand in: frozen values, times aware and in UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from config.settings import RuleAction
+from storage.states import DeliveryState, JobState
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A received instance on disk."""
+
+    relative_path: str
+    """Relative to the data folder, with forward slashes."""
+    sha256: str
+    """Of the data set; the file meta information before it is ours, not the sender's."""
+    size_bytes: int
+    """Of the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceRecord:
+    """A received instance."""
+
+    id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_uid: str
+    series_uid: str
+    transfer_syntax_uid: str
+    path: str
+    """Relative to the data folder, with forward slashes."""
+    sha256: str
+    """Of the data set, see `StoredFile`."""
+    size_bytes: int
+    frame_count: int
+    slice_position_mm: float | None
+    """Along the slice normal."""
+    is_conflict: bool
+    """Its SOP instance UID belongs to other bytes; it is kept, but never used."""
+    calling_ae_title: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesRecord:
+    """A received series and what was decided about it.
+
+    `decision`, `rule`, `reason`, `content_digest` and `settled_at` are set once it is settled.
+    """
+
+    series_uid: str
+    study_uid: str
+    modality: str
+    calling_ae_title: str
+    """Of the first instance."""
+    instance_count: int
+    """Without conflicts."""
+    expected_instances: int | None
+    """The largest number that an instance has announced."""
+    has_conflicts: bool
+    first_received_at: datetime
+    last_received_at: datetime
+    settled: bool
+    settled_at: datetime | None
+    decision: RuleAction | None
+    rule: str
+    reason: str
+    content_digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """The model version that shall process a series."""
+
+    model_name: str
+    model_version: str
+    model_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """One series content, processed by one model version."""
+
+    id: int
+    series_uid: str
+    study_uid: str
+    content_digest: str
+    calling_ae_title: str
+    model_name: str
+    model_version: str
+    model_digest: str
+    state: JobState
+    attempts: int
+    """Claims by workers since it was created or last retried."""
+    worker: str | None
+    """The one that holds it, or held it last."""
+    lease_until: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    """Last change of state."""
+    started_at: datetime | None
+    """Begin of the last attempt."""
+    finished_at: datetime | None
+    """When it reached a state in which nothing goes on by itself."""
+    reason_code: str | None
+    reason: str
+    """A sentence; empty unless REJECTED, FAILED, CANCELED or SUPERSEDED."""
+    summary: Mapping[str, Any] = field(hash=False)
+    """Measurements, timings and the like, as JSON values; empty before PRODUCED."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent:
+    """One step in the history of a job."""
+
+    job_id: int
+    at: datetime
+    actor: str
+    from_state: JobState | None
+    """None when the job was created; equal to `to_state` for a note without a transition."""
+    to_state: JobState
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewResult:
+    """A result object that a worker has written."""
+
+    role: str
+    """What it is, as "seg" or "sr"."""
+    path: str
+    """Relative to the folder of the job's results."""
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRecord(NewResult):
+    """A result object of a job."""
+
+    id: int
+    job_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryRecord:
+    """The delivery of all results of one job to one destination."""
+
+    id: int
+    job_id: int
+    destination: str
+    """Name of the peer in the settings."""
+    state: DeliveryState
+    attempts: int
+    first_attempt_at: datetime | None
+    next_attempt_at: datetime
+    last_error: str
+    owner: str | None
+    """The sender that holds it, or held it last."""
+    lease_until: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleBeat:
+    """A sign of life of one process of the node."""
+
+    role: str
+    host: str
+    pid: int
+    started_at: datetime
+    beat_at: datetime
+    detail: str

@@ -1,0 +1,127 @@
+"""What settling a series consists of, inside one transaction of `Catalog.settle`."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from statistics import median
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from config.settings import RuleAction
+from storage.records import JobRecord, NewJob, SeriesRecord
+from storage.states import JobState, can_supersede
+from storage.tables import InstanceRow, JobRow, SeriesRow
+from storage.transitions import Step, insert_new, note, record_of, stop
+
+_ACTOR = "scheduler"
+_GAP_FACTOR = 1.5
+"""A step between slices larger than this many median steps is a gap."""
+_SAME_POSITION_MM = 0.01
+
+
+def has_no_gap(positions_mm: Sequence[float | None]) -> bool:
+    """Say whether slices follow one another without a gap, as far as their positions tell.
+
+    Parameters
+    ----------
+    positions_mm
+        Along the slice normal, in any order; several slices may share a position. None where an
+        instance has none, and then only a single instance can be said to be whole.
+    """
+    known = sorted(position for position in positions_mm if position is not None)
+    if len(positions_mm) == 1:
+        return True
+    if len(known) != len(positions_mm):
+        return False
+    steps = [
+        after - before for before, after in pairwise(known) if after - before > _SAME_POSITION_MM
+    ]
+    return not steps or max(steps) <= _GAP_FACTOR * median(steps)
+
+
+def is_gapless(session: Session, series_uid: str) -> bool:
+    """Say whether the instances of a series follow one another without a gap."""
+    statement = select(InstanceRow.slice_position_mm).where(
+        InstanceRow.series_uid == series_uid, InstanceRow.is_conflict.is_(False)
+    )
+    return has_no_gap(session.scalars(statement).all())
+
+
+def content_digest(session: Session, series_uid: str) -> str:
+    """Give the digest of what a series holds: the identity and bytes of each instance."""
+    statement = select(InstanceRow.sop_instance_uid, InstanceRow.sha256).where(
+        InstanceRow.series_uid == series_uid, InstanceRow.is_conflict.is_(False)
+    )
+    # Sorted here, because the order of a database depends on its collation.
+    lines = sorted(f"{uid} {sha256}\n" for uid, sha256 in session.execute(statement))
+    return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def close_series(
+    session: Session,
+    series: SeriesRecord,
+    decision: RuleAction,
+    rule: str,
+    reason: str,
+    now: datetime,
+) -> bool:
+    """Mark the series as settled if it is still as the decision saw it."""
+    statement = (
+        update(SeriesRow)
+        .where(
+            SeriesRow.series_uid == series.series_uid,
+            SeriesRow.settled.is_(False),
+            SeriesRow.instance_count == series.instance_count,
+            SeriesRow.last_received_at == series.last_received_at,
+        )
+        .values(settled=True, settled_at=now, decision=decision, rule=rule, reason=reason)
+        .returning(SeriesRow.series_uid)
+        .execution_options(synchronize_session=False)
+    )
+    return session.scalars(statement).one_or_none() is not None
+
+
+def supersede_jobs(session: Session, series: SeriesRow, now: datetime) -> None:
+    """Supersede the jobs that were made for other content of the series."""
+    statement = (
+        select(JobRow)
+        .where(
+            JobRow.series_uid == series.series_uid,
+            JobRow.content_digest != series.content_digest,
+            JobRow.state.in_([state for state in JobState if can_supersede(state)]),
+        )
+        .order_by(JobRow.id)
+        .with_for_update()
+    )
+    reason = f"The series has {series.instance_count} instances now, more than this job was for."
+    step = Step(to=JobState.SUPERSEDED, actor=_ACTOR, now=now, detail=reason)
+    for job in session.scalars(statement).all():
+        stop(session, job, step, reason)
+
+
+def enqueue_job(
+    session: Session, series: SeriesRow, digest: str, job: NewJob, now: datetime
+) -> JobRecord | None:
+    """Make the job of a series content and a model version, unless there is one."""
+    key = {
+        "series_uid": series.series_uid,
+        "content_digest": digest,
+        "model_digest": job.model_digest,
+    }
+    values = {
+        "study_uid": series.study_uid,
+        "calling_ae_title": series.calling_ae_title,
+        "model_name": job.model_name,
+        "model_version": job.model_version,
+        "state": JobState.QUEUED,
+        "created_at": now,
+        "updated_at": now,
+    }
+    if not insert_new(session, JobRow, key | values):
+        return None
+    row = session.scalars(select(JobRow).filter_by(**key)).one()
+    detail = f"{series.instance_count} instances; rule: {series.rule}"
+    note(session, row, Step(to=JobState.QUEUED, actor=_ACTOR, now=now, detail=detail), None)
+    return record_of(JobRecord, row)

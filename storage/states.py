@@ -1,0 +1,112 @@
+"""States of jobs and deliveries, and the transitions between them."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "QUEUED"
+    """It waits for a worker."""
+    RUNNING = "RUNNING"
+    """A worker holds it under a lease."""
+    PRODUCED = "PRODUCED"
+    """Its results are on disk; no destination has been tried yet."""
+    DELIVERING = "DELIVERING"
+    """Its results are on their way to the destinations."""
+    DELIVERED = "DELIVERED"
+    """Every destination has accepted every result."""
+    CONFIRMED = "CONFIRMED"
+    """The destinations have proven that they keep the results."""
+    REJECTED = "REJECTED"
+    """The series is unsuitable; reason code and sentence say why."""
+    FAILED = "FAILED"
+    """We could not; the attempts or the time are used up."""
+    CANCELED = "CANCELED"
+    """A person stopped it."""
+    SUPERSEDED = "SUPERSEDED"
+    """The series has changed since; a newer decision stands for it."""
+
+
+class DeliveryState(StrEnum):
+    """Where the delivery of one job's results to one destination stands."""
+
+    PENDING = "PENDING"
+    """It waits for its next attempt, or is under way."""
+    DELIVERED = "DELIVERED"
+    """The destination has accepted every result."""
+    FAILED = "FAILED"
+    """Given up."""
+    CANCELED = "CANCELED"
+    """Its job was canceled or superseded."""
+
+
+class FailureCode(StrEnum):
+    """Reason codes of FAILED jobs; those of REJECTED jobs are `dicom_io.errors.RejectionReason`."""
+
+    ATTEMPTS_USED_UP = "ATTEMPTS_USED_UP"
+    """Each attempt to process the series ended in an error or a lost worker."""
+    DELIVERY_GIVEN_UP = "DELIVERY_GIVEN_UP"
+    """At least one destination did not take the results."""
+
+
+class AddOutcome(StrEnum):
+    """What became of a received instance."""
+
+    ADDED = "ADDED"
+    """It is new."""
+    DUPLICATE = "DUPLICATE"
+    """The same bytes were already there."""
+    CONFLICT = "CONFLICT"
+    """Its SOP instance UID is already taken by other bytes; it is kept apart and never used."""
+
+
+_S = JobState
+
+JOB_TRANSITIONS: Mapping[tuple[JobState, JobState], str] = MappingProxyType(
+    {
+        (_S.QUEUED, _S.RUNNING): "worker: claims the job",
+        (_S.QUEUED, _S.CANCELED): "administrator: cancels it",
+        (_S.QUEUED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.RUNNING, _S.QUEUED): "worker: an attempt failed; scheduler: the worker was lost",
+        (_S.RUNNING, _S.PRODUCED): "worker: the results are on disk",
+        (_S.RUNNING, _S.REJECTED): "worker: the series is unsuitable",
+        (_S.RUNNING, _S.FAILED): "worker or scheduler: the attempts are used up",
+        (_S.RUNNING, _S.CANCELED): "administrator: cancels it",
+        (_S.RUNNING, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.PRODUCED, _S.DELIVERING): "sender: claims the first delivery",
+        (_S.PRODUCED, _S.DELIVERED): "worker: no destination is set",
+        (_S.PRODUCED, _S.CANCELED): "administrator: cancels the deliveries",
+        (_S.PRODUCED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.DELIVERING, _S.DELIVERED): "sender: the last destination has accepted",
+        (_S.DELIVERING, _S.FAILED): "sender: a destination was given up, none is pending",
+        (_S.DELIVERING, _S.CANCELED): "administrator: cancels the deliveries",
+        (_S.DELIVERING, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.DELIVERED, _S.CONFIRMED): "scheduler: the destinations have proven to keep the results",
+        (_S.DELIVERED, _S.DELIVERING): "administrator: re-sends",
+        (_S.DELIVERED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.CONFIRMED, _S.DELIVERING): "administrator: re-sends",
+        (_S.CONFIRMED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.REJECTED, _S.QUEUED): "administrator: retries",
+        (_S.FAILED, _S.QUEUED): "administrator: retries",
+        (_S.FAILED, _S.DELIVERING): "administrator: retries or re-sends results that exist",
+        (_S.CANCELED, _S.QUEUED): "administrator: retries",
+        (_S.CANCELED, _S.DELIVERING): "administrator: retries or re-sends results that exist",
+    }
+)
+"""Each permitted transition (from, to), and who does it; every other one is forbidden."""
+
+FINAL_STATES = frozenset(
+    {_S.DELIVERED, _S.CONFIRMED, _S.REJECTED, _S.FAILED, _S.CANCELED, _S.SUPERSEDED}
+)
+"""States in which nothing goes on by itself; such a job has a `finished_at`."""
+
+RETRYABLE_STATES = frozenset({_S.REJECTED, _S.FAILED, _S.CANCELED})
+"""States from which an administrator may retry."""
+
+
+def can_supersede(state: JobState) -> bool:
+    """Say whether a job in `state` becomes SUPERSEDED when its series changes."""
+    return (state, JobState.SUPERSEDED) in JOB_TRANSITIONS

@@ -1,0 +1,205 @@
+"""The node, dcmtk's storescp and Orthanc as processes that a test can talk to and kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from config import Settings, load_settings
+from inference.phantom import Phantom
+from node.doctor import Verdict, check_running
+from node.services import Services, open_services
+from storage.records import JobRecord
+from storage.states import FINAL_STATES, JobState
+
+SENDER = "SCANNER"
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 90.0) -> Any:
+    """Wait for a true value and give it."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {timeout_s} s: {what}")
+
+
+@dataclass(kw_only=True)
+class NodeProcess:
+    """`hepar serve` as a process of its own."""
+
+    folder: Path
+    port: int
+    toml: str
+    process: subprocess.Popen[bytes] | None = None
+    _services: Services | None = field(default=None)
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "hepar.toml"
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(self.config, environ={}).settings
+
+    @property
+    def services(self) -> Services:
+        if self._services is None:
+            self._services = open_services(self.settings)
+        return self._services
+
+    def start(self) -> None:
+        self.config.write_text(self.toml, encoding="utf-8")
+        command = [sys.executable, "-m", "node", "serve", "--config", str(self.config)]
+        with (self.folder / "node.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+        wait_until(self.is_ready, f"the node is ready, see {self.folder / 'node.log'}")
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "node.log").read_text()
+        return all(check.verdict is Verdict.GOOD for check in check_running(self.settings))
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self.process = None
+        return code
+
+    def kill(self, role: str) -> int:
+        """Kill -9 the process of a role; give its pid."""
+        pid = self.pid(role)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def pid(self, role: str) -> int:
+        beats = [b for b in self.services.heartbeats.list_beats() if b.role == role]
+        return max(beats, key=lambda beat: beat.beat_at).pid
+
+    def job(self) -> JobRecord | None:
+        jobs = self.services.jobs.list_jobs(limit=1)
+        return jobs[0] if jobs else None
+
+    def wait_for_state(self, *states: JobState, timeout_s: float = 120.0) -> JobRecord:
+        def reached() -> JobRecord | None:
+            job = self.job()
+            if job is None:
+                return None
+            if job.state in states:
+                return job
+            assert job.state not in FINAL_STATES, f"{job.state}: {job.reason}\n" + self.log
+            return None
+
+        return wait_until(reached, f"a job in {states}\n{self.log}", timeout_s)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "node.log").read_text(encoding="utf-8")
+
+    def hepar(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another command of the program with the same settings."""
+        command = [sys.executable, "-m", "node", *arguments, "--config", str(self.config)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+NODE_TOML = """\
+data_dir = "data"
+[node]
+port = {port}
+[peers.scanner]
+ae_title = "SCANNER"
+host = "127.0.0.1"
+roles = ["source"]
+[receive]
+quiet_s = 1.0
+min_free_bytes = 1_000_000
+[queue]
+lease_s = 2.0
+[delivery]
+first_retry_s = 0.5
+max_retry_s = 1.0
+[web]
+port = {web_port}
+[log]
+format = "json"
+"""
+
+DESTINATION_TOML = """\
+[peers.archive]
+ae_title = "{ae_title}"
+host = "127.0.0.1"
+port = {port}
+roles = ["destination"]
+"""
+
+
+@dataclass(kw_only=True)
+class StoreScp:
+    """dcmtk's storescp as the archive."""
+
+    program: str
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def toml(self) -> str:
+        return DESTINATION_TOML.format(ae_title="ARCHIVE", port=self.port)
+
+    def start(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        command = [self.program, "-aet", "ARCHIVE", "-od", str(self.folder), str(self.port)]
+        self.process = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.iterdir())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orthanc:
+    """Orthanc as the archive: DICOM in, REST out."""
+
+    port: int
+    http_port: int
+
+    @property
+    def toml(self) -> str:
+        return DESTINATION_TOML.format(ae_title="ORTHANC", port=self.port)
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}") as answer:
+            return answer.read()
+
+    def instances(self) -> dict[str, bytes]:
+        """Give the stored files by modality."""
+        found = {}
+        for identifier in json.loads(self.get("/instances")):
+            tags = json.loads(self.get(f"/instances/{identifier}/simplified-tags"))
+            assert tags["Modality"] not in found, "stored twice"
+            found[tags["Modality"]] = self.get(f"/instances/{identifier}/file")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticCt:
+    """A phantom and its files."""
+
+    phantom: Phantom
+    folder: Path
+    paths: list[Path]

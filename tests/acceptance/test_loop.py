@@ -1,0 +1,264 @@
+"""A CT series goes in, SEG and SR lie in the archive: real process, real sender, real archive."""
+
+import json
+import re
+import shutil
+import urllib.request
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_io.seg_reader import read_labels
+from peers import wait_until
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from dicom_io.series import read_series
+from inference.measure import dice
+from storage.states import DeliveryState, JobState
+
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]
+
+LIVER_DICE = 0.9
+
+
+def send(storescu, folder: Path, port: int, *options: str) -> None:
+    done = storescu(folder, port, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_storescu_to_orthanc(make_node, orthanc, storescu, synthetic_ct, tmp_path: Path):
+    node = make_node(orthanc.toml)
+    send(storescu, synthetic_ct.folder, node.port)
+    job = node.wait_for_state(JobState.DELIVERED)
+    stored = orthanc.instances()
+    assert set(stored) == {"SEG", "SR"}
+
+    source = dcmread(synthetic_ct.paths[0])
+    for content in stored.values():
+        result = dcmread(BytesIO(content))
+        for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "AccessionNumber"):
+            assert result[keyword].value == source[keyword].value
+        assert result.SeriesInstanceUID != source.SeriesInstanceUID
+
+    (tmp_path / "seg.dcm").write_bytes(stored["SEG"])
+    series = read_series(synthetic_ct.paths)
+    found = read_labels(tmp_path / "seg.dcm", series).array
+    truth = synthetic_ct.phantom.labels.match_geometry(series.volume).array
+    assert dice(found > 0, truth > 0) > LIVER_DICE
+
+    report = json.loads((node.services.files.result_folder(job.id) / "report.json").read_text())
+    assert report["liver"]["volume_ml"] == pytest.approx(
+        np.count_nonzero(found == 1) * np.prod(series.volume.spacing) / 1000, rel=1e-3
+    )
+    history = [(e.from_state, e.to_state) for e in node.services.jobs.events(job.id)]
+    assert [to for _, to in history] == [
+        JobState.QUEUED,
+        JobState.RUNNING,
+        JobState.PRODUCED,
+        JobState.DELIVERING,
+        JobState.DELIVERED,
+    ]
+    assert str(source.PatientName) not in node.log
+    assert source.PatientID not in node.log
+
+
+def test_administrator_commands_and_pages(make_node, storescp, storescu, synthetic_ct):
+    node = make_node(storescp.toml)
+    send(storescu, synthetic_ct.folder, node.port)
+    job = node.wait_for_state(JobState.DELIVERED)
+    [listed] = json.loads(node.hepar("jobs", "list", "--json").stdout)
+    assert (listed["id"], listed["state"]) == (job.id, "DELIVERED")
+    shown = json.loads(node.hepar("jobs", "show", str(job.id), "--json").stdout)
+    assert [d["state"] for d in shown["deliveries"]] == ["DELIVERED"]
+    assert {r["role"] for r in shown["results"]} == {"seg", "sr"}
+    text = node.hepar("jobs", "show", str(job.id)).stdout
+    assert "liver without lesions" in text
+    [series] = json.loads(node.hepar("series", "list", "--json").stdout)
+    assert series["decision"] == "process"
+
+    before = {path.name: path.read_bytes() for path in storescp.files()}
+    assert node.hepar("jobs", "resend", str(job.id)).returncode == 0
+    node.wait_for_state(JobState.DELIVERED)
+    assert {path.name: path.read_bytes() for path in storescp.files()} == before
+    assert node.services.jobs.get(job.id).attempts == 1
+
+    cancel = node.hepar("jobs", "cancel", str(job.id))
+    assert cancel.returncode == 1
+    assert "DELIVERED" in cancel.stderr
+    assert node.hepar("jobs", "show", "999").returncode == 1
+
+    assert node.hepar("doctor", "--running").returncode == 0
+    doctor = node.hepar("doctor", "--json", "--set", "peers.scanner.port=1")
+    verdicts = {c["check"]: c["verdict"] for c in json.loads(doctor.stdout)}
+    assert verdicts["peer archive"] == verdicts["model"] == verdicts["role worker"] == "good"
+    assert verdicts["peer scanner"] == "bad"
+    assert doctor.returncode == 1
+    assert node.hepar("echo", "archive").returncode == 0
+
+    web = f"http://127.0.0.1:{node.settings.web.port}"
+    with urllib.request.urlopen(f"{web}/healthz") as answer:
+        assert answer.status == 200
+    with urllib.request.urlopen(web) as answer:
+        assert "DELIVERED" in answer.read().decode()
+    with urllib.request.urlopen(f"{web}/jobs/{job.id}/preview.png") as answer:
+        assert answer.read().startswith(b"\x89PNG")
+
+
+def test_dead_destination_costs_no_second_inference(make_node, storescp, storescu, synthetic_ct):
+    storescp.stop()
+    node = make_node(storescp.toml)
+    send(storescu, synthetic_ct.folder, node.port)
+    job = node.wait_for_state(JobState.DELIVERING)
+    [delivery] = node.services.deliveries.list_deliveries(job.id)
+    assert delivery.state is DeliveryState.PENDING
+    storescp.start()
+    job = node.wait_for_state(JobState.DELIVERED)
+    assert job.attempts == 1
+    [delivery] = node.services.deliveries.list_deliveries(job.id)
+    assert delivery.attempts >= 2
+    assert len(storescp.files()) == 2
+
+
+def test_each_destination_has_its_own_fate(make_node, storescp, storescu, synthetic_ct, free_port):
+    dead = f'[peers.dead]\nae_title = "DEAD"\nhost = "127.0.0.1"\nport = {free_port()}\n'
+    node = make_node(storescp.toml + dead + 'roles = ["destination"]\n')
+    send(storescu, synthetic_ct.folder, node.port)
+    job = node.wait_for_state(JobState.DELIVERING)
+
+    def states() -> dict[str, DeliveryState]:
+        return {d.destination: d.state for d in node.services.deliveries.list_deliveries(job.id)}
+
+    wait_until(lambda: states()["archive"] is DeliveryState.DELIVERED, "the living one has it")
+    assert states()["dead"] is DeliveryState.PENDING
+    assert len(storescp.files()) == 2
+
+
+def test_skipped_series_says_why(make_node, storescu, synthetic_ct, tmp_path: Path):
+    folder = tmp_path / "localizer"
+    folder.mkdir()
+    ds = dcmread(synthetic_ct.paths[0])
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    ds.save_as(folder / "scout.dcm")
+    node = make_node()
+    send(storescu, folder, node.port)
+
+    def settled() -> list:
+        return node.services.catalog.list_series(settled=True)
+
+    [series] = wait_until(settled, "the series is settled")
+    assert series.decision == "skip"
+    assert "localizer" in series.reason
+    assert node.services.jobs.list_jobs() == []
+    tested = node.hepar("rules", "test", str(folder), "--json")
+    [decision] = json.loads(tested.stdout)
+    assert (decision["action"], decision["rule"]) == ("skip", "localizer")
+
+
+def test_gap_is_rejected_with_its_code(make_node, storescp, storescu, synthetic_ct, tmp_path):
+    folder = tmp_path / "gap"
+    folder.mkdir()
+    in_order = sorted(
+        synthetic_ct.paths, key=lambda p: dcmread(p, stop_before_pixels=True).InstanceNumber
+    )
+    for path in [*in_order[:20], *in_order[21:]]:
+        shutil.copy(path, folder)
+    node = make_node(storescp.toml)
+    send(storescu, folder, node.port)
+    job = node.wait_for_state(JobState.REJECTED)
+    assert job.reason_code == "MISSING_SLICE"
+    assert job.reason
+    # The missing slice arrives late: the series opens again and is processed after all.
+    late = tmp_path / "late"
+    late.mkdir()
+    shutil.copy(in_order[20], late)
+    send(storescu, late, node.port)
+    wait_until(lambda: node.job().id != job.id, "there is a second job")
+    node.wait_for_state(JobState.DELIVERED)
+    assert len(storescp.files()) == 2
+
+
+@pytest.mark.real
+def test_3d_ircadb_patient_1(make_node, orthanc, storescu, real_series, tmp_path: Path):
+    folder = real_series("3Dircadb1.1")
+    node = make_node(orthanc.toml)
+    send(storescu, folder / "PATIENT_DICOM", node.port)
+    node.wait_for_state(JobState.DELIVERED)
+    stored = orthanc.instances()
+    (tmp_path / "seg.dcm").write_bytes(stored["SEG"])
+    source = read_series(sorted((folder / "PATIENT_DICOM").iterdir()))
+    found = read_labels(tmp_path / "seg.dcm", source).array
+    assert dice(found > 0, _ircad_mask(folder, "liver", source)) > LIVER_DICE
+
+
+def _ircad_mask(folder: Path, name: str, source) -> np.ndarray:
+    """Read a mask series of 3D-IRCADb onto the slices of the source, by position."""
+    by_position = {}
+    for path in (folder / "MASKS_DICOM" / name).iterdir():
+        ds = dcmread(path)
+        by_position[round(float(ds.ImagePositionPatient[2]), 2)] = ds.pixel_array > 0
+    positions = [round(float(ds.ImagePositionPatient[2]), 2) for ds in source.datasets]
+    return np.stack([by_position[z] for z in positions])
+
+
+@pytest.mark.real
+def test_crlm_ct_1004(make_node, storescp, storescu, real_series):
+    node = make_node(storescp.toml)
+    send(storescu, real_series("CRLM-CT-1004") / "image", node.port)
+    job = node.wait_for_state(JobState.DELIVERED)
+    assert len(storescp.files()) == 2
+    assert 500 < job.summary["summary"]["organ_volume_ml"] < 4000
+
+
+@pytest.mark.real
+def test_three_slices_are_too_few(make_node, storescu, real_series):
+    node = make_node()
+    send(storescu, real_series("dcmqi_ct-3slice") / "ct", node.port)
+    job = node.wait_for_state(JobState.REJECTED)
+    assert job.reason_code == "TOO_FEW_SLICES"
+    assert re.search(r"\b3\b", job.reason)
+
+
+@pytest.mark.real
+def test_jpeg_2000_series(make_node, storescp, storescu, real_series, tmp_path: Path):
+    """The published files lack UIDs, so they are refused; with UIDs they go through."""
+    published = real_series("totalsegmentator_example") / "example_ct_dicom"
+    node = make_node(storescp.toml)
+    refused = storescu(published, node.port, "-xs")
+    assert "Success" not in refused.stdout
+    assert node.services.catalog.list_series() == []
+
+    folder = tmp_path / "completed"
+    folder.mkdir()
+    study, series = generate_uid(), generate_uid()
+    for number, path in enumerate(sorted(published.iterdir())):
+        ds = dcmread(path)
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
+        ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+        ds.SOPInstanceUID = generate_uid()
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    done = storescu(folder, node.port, "-xv")
+    assert done.returncode == 0, done.stdout + done.stderr
+    node.wait_for_state(JobState.DELIVERED)
+    assert len(storescp.files()) == 2
+
+
+def test_hepar_send_is_a_sender_too(make_node, storescp, synthetic_ct):
+    node = make_node(storescp.toml)
+    sent = node.hepar(
+        "send",
+        str(synthetic_ct.folder),
+        "--to",
+        f"HEPAR@127.0.0.1:{node.port}",
+        "--set",
+        "node.ae_title=SCANNER",
+    )
+    assert sent.returncode == 0, sent.stderr
+    assert f"{len(synthetic_ct.paths)} of {len(synthetic_ct.paths)} stored" in sent.stdout
+    node.wait_for_state(JobState.DELIVERED)
+    refused = node.hepar("echo", f"HEPAR@127.0.0.1:{node.port}", "--set", "node.ae_title=NOBODY")
+    assert refused.returncode == 1
+    assert "Calling AE title not recognised" in refused.stderr

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pytest
+
+import config
+from config import PeerRole, SettingsError, load_settings
+
+EXAMPLE = Path(config.__file__).parent / "example.toml"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "hepar.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_smallest_useful_file_works_as_it_stands():
+    settings = load_settings(EXAMPLE, environ={}).settings
+    assert settings.node.ae_title == "HEPAR"
+    assert settings.peers["pacs"].roles == {PeerRole.SOURCE, PeerRole.DESTINATION}
+    assert list(settings.destinations) == list(settings.sources) == ["pacs"]
+    assert settings.receive.quiet_s == 2.0
+    assert [rule.name for rule in settings.rules] == ["localizer", "not a CT", "CT"]
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path):
+    path = write(tmp_path, 'data_dir = "held"\n[inference]\nmodel = "./mine"\n')
+    settings = load_settings(path, environ={}).settings
+    assert settings.data_dir == tmp_path / "held"
+    assert Path(settings.inference.model) == tmp_path / "mine"
+    assert settings.database_url == f"sqlite:///{tmp_path / 'held' / 'hepar.db'}"
+
+
+def test_command_line_wins_over_environment_over_file(tmp_path: Path):
+    path = write(tmp_path, "[node]\nport = 1\nmax_associations = 1\nae_title = 'FILE'\n")
+    loaded = load_settings(
+        path,
+        environ={"HEPAR_NODE__PORT": "2", "HEPAR_NODE__MAX_ASSOCIATIONS": "2"},
+        overrides={"node": {"port": 3}},
+    )
+    node = loaded.settings.node
+    assert (node.port, node.max_associations, node.ae_title) == (3, 2, "FILE")
+    assert loaded.origins["node", "port"] == "command line"
+    assert loaded.origins["node", "max_associations"] == (
+        "environment HEPAR_NODE__MAX_ASSOCIATIONS"
+    )
+    assert loaded.origins["node", "ae_title"] == f"file {path}"
+    assert ("node", "host") not in loaded.origins
+
+
+def test_peers_can_come_from_the_environment():
+    environ = {"HEPAR_PEERS__PACS__AE_TITLE": "PACS", "HEPAR_PEERS__PACS__HOST": "pacs.example"}
+    assert load_settings(environ=environ).settings.peers["pacs"].host == "pacs.example"
+
+
+def test_other_variables_with_our_prefix_are_left_alone():
+    load_settings(environ={"HEPAR_TEST_DATA": "somewhere", "HEPAR_CONFIG": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[receive]\nquiet_ms = 3\n", ["receive.quiet_ms", "unknown key", "'quiet_s'"]),
+        ("[recieve]\nquiet_s = 3\n", ["recieve", "unknown key", "'receive'"]),
+        ("[peers.a]\nae_title = 'A'\nhots = 'x'\n", ["peers.a.hots", "'host'"]),
+        ("[peers.a]\nae_title = 'A'\n", ["peers.a.host", "required"]),
+        ("[node]\nport = 'dicom'\n", ["node.port", "integer"]),
+        ("[node]\nport = 70000\n", ["node.port", "65535"]),
+        ("[node]\nae_title = 'SEVENTEEN LETTERS'\n", ["node.ae_title", "16 characters"]),
+        ("[node]\nae_title = 'A\\\\B'\n", ["node.ae_title", "backslash"]),
+        ("[receive]\nquiet_s = -1\n", ["receive.quiet_s", "greater than or equal to 0"]),
+        ("[[rules]]\nname = 'x'\naction = 'drop'\n", ["action", "'process' or 'skip'"]),
+        (
+            "[[rules]]\nname = 'x'\naction = 'skip'\nwhen = {Modality = {}}\n",
+            ["a condition needs one of"],
+        ),
+        (
+            "[results]\nseg_series_number = 5\nsr_series_number = 5\n",
+            ["seg_series_number", "must differ"],
+        ),
+        ("data_dir = [\n", ["not valid TOML"]),
+    ],
+)
+def test_refusals_name_key_and_remedy(tmp_path: Path, text: str, parts: list[str]):
+    path = write(tmp_path, text)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(path, environ={})
+    for part in [*parts, str(path)] if "must differ" not in parts else parts:
+        assert part in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "parts"),
+    [
+        ({"HEPAR_NODE__PORT": "abc"}, ["node.port", "HEPAR_NODE__PORT"]),
+        ({"HEPAR_NOOD__PORT": "1"}, ["HEPAR_NOOD__PORT", "no section 'nood'", "HEPAR_NODE"]),
+        ({"HEPAR_NODE__PROT": "1"}, ["node.prot", "'port'"]),
+    ],
+)
+def test_environment_is_refused_like_the_file(environ: dict[str, str], parts: list[str]):
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(environ=environ)
+    for part in parts:
+        assert part in str(refusal.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(SettingsError, match=r"There is no settings file .*absent\.toml"):
+        load_settings(tmp_path / "absent.toml", environ={})
+
+
+def test_secrets_are_masked():
+    url = "postgresql://hepar:secret@db/hepar"
+    settings = load_settings(environ={"HEPAR_DATABASE__URL": url}).settings
+    assert settings.database_url == url
+    assert "secret" not in repr(settings)

@@ -1,0 +1,89 @@
+"""What all tests share: real data, real programs, free ports."""
+
+import os
+import shutil
+import socket
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+NO_SKIP = os.environ.get("HEPAR_TEST_NO_SKIP") == "1"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where nothing may skip (CI), a skipped test is a failed one."""
+    outcome = yield
+    report = outcome.get_result()
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may skip: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the settings of whoever runs it."""
+    for name in list(os.environ):
+        if name.startswith("HEPAR_") and not name.startswith("HEPAR_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of HEPAR_TEST_DATA, with ``dicom/*.zip`` and ``train/``."""
+    folder = os.environ.get("HEPAR_TEST_DATA")
+    if not folder:
+        pytest.skip("HEPAR_TEST_DATA is not set: no real series")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_series(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the unpacked folder of a ZIP file in ``dicom/``, by its name without ``.zip``."""
+    root = tmp_path_factory.mktemp("real")
+
+    def unpack(name: str) -> Path:
+        folder = root / name
+        if not folder.exists():
+            with zipfile.ZipFile(test_data / "dicom" / f"{name}.zip") as archive:
+                archive.extractall(root)
+            for inner in folder.glob("*.zip"):
+                with zipfile.ZipFile(inner) as archive:
+                    archive.extractall(folder)
+        return folder
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Give the path of a program from a Debian package, or skip and say which is missing."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            pytest.skip(f"{name} is not installed (docker/install-test-peers installs it)")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Give a TCP port of loopback that nobody listens on."""
+
+    def probe() -> int:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            return listener.getsockname()[1]
+
+    return probe
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the test inside an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from inference.manifest import Grid, Stage
+from inference.sliding_window import (
+    context_step,
+    plan_tiles,
+    predict_stack,
+    softmax,
+    stack_indices,
+)
+
+
+def stage(tile_px: int = 64, slices: int = 3, batch: int = 4) -> Stage:
+    return Stage(
+        file="any.onnx",
+        sha256="0" * 64,
+        labels=("background", "liver"),
+        grid=Grid(in_plane_mm=1.0, slice_mm=1.0, tile_px=tile_px),
+        context_slices=slices,
+        context_distance_mm=1.0,
+        batch=batch,
+    )
+
+
+def logit_of_middle_slice(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give logits whose softmax is the gray value of the middle slice."""
+    gray = batch[:, batch.shape[1] // 2]
+    return np.stack([np.log(1 - gray), np.log(gray)], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile_px"),
+    [((5, 64, 64), 64), ((3, 96, 64), 64), ((7, 160, 192), 64), ((1, 65, 300), 96)],
+)
+def test_an_identity_network_gives_back_the_image(
+    shape: tuple[int, int, int], tile_px: int
+) -> None:
+    image = np.random.default_rng(0).uniform(0.01, 0.99, shape).astype(np.float32)
+    told: list[float] = []
+    result = predict_stack(image, 1.0, stage(tile_px), logit_of_middle_slice, told.append)
+    assert np.allclose(result[1], image, atol=1e-5)
+    assert np.allclose(result.sum(axis=0), 1, atol=1e-5)
+    assert told[-1] == 1.0
+    assert told == sorted(told)
+
+
+def test_tiles_cover_every_pixel_and_stay_inside() -> None:
+    tiling = plan_tiles(500, 389, 384)
+    covered = np.zeros((500, 389), dtype=bool)
+    for top in tiling.row_starts:
+        for left in tiling.column_starts:
+            assert top >= 0
+            assert left >= 0
+            covered[top : top + 384, left : left + 384] = True
+            assert top + 384 <= 500
+            assert left + 384 <= 389
+    assert covered.all()
+    assert tiling.weights.min() > 0
+
+
+def test_the_network_sees_the_neighbors_and_the_ends_repeated() -> None:
+    seen: list[NDArray[np.float32]] = []
+
+    def spy(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(batch[:, :, 0, 0])
+        return np.zeros((len(batch), 2, *batch.shape[2:]), dtype=np.float32)
+
+    image = np.broadcast_to(np.arange(5, dtype=np.float32)[:, None, None], (5, 32, 32))
+    predict_stack(np.ascontiguousarray(image), 1.0, stage(batch=2), spy, lambda _share: None)
+    assert np.concatenate(seen).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]]
+    assert [len(batch) for batch in seen] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("slice_mm", "distance_mm", "expected"),
+    [(1.0, 2.0, 2), (1.6, 2.0, 1), (5.0, 2.0, 1), (0.7, 2.0, 3)],
+)
+def test_context_step(slice_mm: float, distance_mm: float, expected: int) -> None:
+    assert context_step(slice_mm, distance_mm) == expected
+
+
+def test_stack_indices_repeat_the_ends() -> None:
+    indices = stack_indices(np.array([0, 3]), count=4, step=2, slices=5)
+    assert indices.tolist() == [[0, 0, 0, 2, 3], [0, 1, 3, 3, 3]]
+
+
+def test_softmax_survives_large_logits() -> None:
+    assert softmax(np.array([[[1e4], [0.0]]], dtype=np.float32)).ravel().tolist() == [1.0, 0.0]

@@ -1,0 +1,322 @@
+"""What a sender sees: real associations with the receiver on a free port."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RLELossless,
+)
+from pynetdicom import AE, build_context
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import Verification
+
+from config import Settings
+from dicom_io.ct import write_ct_series
+from inference.phantom import PhantomSettings, make_phantom
+from node.scp import Receiver
+from storage.catalog import Catalog
+from storage.database import open_database, upgrade_database
+from storage.files import FileStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listening:
+    receiver: Receiver
+    port: int
+    files: FileStore
+    catalog: Catalog
+
+    def associate(self, *contexts, calling: str = "SCANNER", called: str = "HEPAR") -> Association:
+        ae = AE(ae_title=calling)
+        return ae.associate("127.0.0.1", self.port, contexts=list(contexts), ae_title=called)
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    phantom = make_phantom(
+        PhantomSettings(seed=1, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=())
+    )
+    return write_ct_series(phantom.volume, tmp_path_factory.mktemp("ct"))
+
+
+@pytest.fixture
+def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., Listening]]:
+    running = []
+
+    def start(**sections) -> Listening:
+        settings = Settings(
+            data_dir=tmp_path / "data",
+            node={"port": free_port(), **sections.pop("node", {})},
+            peers={
+                "scanner": {"ae_title": "SCANNER", "host": "127.0.0.1", "roles": ["source"]},
+                "far": {"ae_title": "FAR", "host": "192.0.2.1", "roles": ["source"]},
+            },
+            receive={"min_free_bytes": 0, **sections.pop("receive", {})},
+        )
+        files = FileStore(settings.data_dir)
+        upgrade_database(settings.database_url)
+        catalog = Catalog(open_database(settings.database_url))
+        receiver = Receiver(settings, files=files, catalog=catalog)
+        running.append(receiver)
+        return Listening(receiver=receiver, port=receiver.start(), files=files, catalog=catalog)
+
+    yield start
+    for receiver in running:
+        receiver.stop()
+
+
+CT = build_context(CTImageStorage, ExplicitVRLittleEndian)
+
+
+def store(assoc: Association, content: bytes, sop_instance_uid: str) -> Dataset:
+    """Send any bytes as the data set of a C-STORE request for CT."""
+    request = C_STORE()
+    request.MessageID = 1
+    request.AffectedSOPClassUID = CTImageStorage
+    request.AffectedSOPInstanceUID = sop_instance_uid
+    request.Priority = 2
+    request.DataSet = BytesIO(content)
+    context = next(c for c in assoc.accepted_contexts if c.abstract_syntax == CTImageStorage)
+    assoc._reactor_checkpoint.clear()
+    try:
+        assoc.dimse.send_msg(request, context.context_id)
+        _, response = assoc.dimse.get_msg(block=True)
+    finally:
+        assoc._reactor_checkpoint.set()
+    answer = Dataset()
+    answer.Status = response.Status
+    answer.ErrorComment = response.ErrorComment or ""
+    return answer
+
+
+def data_set_bytes(ds: Dataset) -> bytes:
+    """Encode a data set alone, without preamble and file meta information."""
+    buffer = BytesIO()
+    dcmwrite(buffer, ds, enforce_file_format=False, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
+def bare(path: Path) -> Dataset:
+    ds = dcmread(path)
+    plain = Dataset()
+    plain.update(ds)
+    return plain
+
+
+def test_echo_and_store_keep_the_bytes(listen, slices: list[Path]):
+    node = listen()
+    assoc = node.associate(CT, build_context(Verification))
+    assert assoc.send_c_echo().Status == 0
+    for path in slices:
+        assert assoc.send_c_store(path).Status == 0
+    assoc.release()
+    sent = dcmread(slices[0])
+    record = node.catalog.find_instance(sent.SOPInstanceUID)
+    kept = node.files.absolute(record.path)
+    assert kept.relative_to(node.files.data_dir).parts == (
+        "instances",
+        sent.StudyInstanceUID,
+        sent.SeriesInstanceUID,
+        f"{sent.SOPInstanceUID}.dcm",
+    )
+    assert kept.read_bytes().endswith(data_set_bytes(bare(slices[0])))
+    assert node.catalog.get_series(sent.SeriesInstanceUID).instance_count == len(slices)
+    assert not list((node.files.data_dir / "spool").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("calling", "called"),
+    [("NOBODY", "HEPAR"), ("FAR", "HEPAR"), ("SCANNER", "SOMEBODY")],
+    ids=["unknown AE title", "wrong address", "wrong called AE title"],
+)
+def test_unknown_callers_are_rejected(listen, calling: str, called: str):
+    assoc = listen().associate(CT, calling=calling, called=called)
+    assert assoc.is_rejected
+    assert assoc.acceptor.primitive.reason_str == (
+        "Called AE title not recognised"
+        if calling == "SCANNER"
+        else "Calling AE title not recognised"
+    )
+
+
+def test_association_limit_is_kept(listen):
+    node = listen(node={"max_associations": 1})
+    first = node.associate(CT)
+    second = node.associate(CT)
+    assert first.is_established
+    assert second.is_rejected
+    assert second.acceptor.primitive.reason_str == "Local limit exceeded"
+    first.release()
+
+
+def test_unsupported_sop_class_is_rejected_in_its_context(listen):
+    node = listen()
+    assoc = node.associate(CT, build_context(MRImageStorage))
+    assert [c.abstract_syntax for c in assoc.accepted_contexts] == [CTImageStorage]
+    assert [c.abstract_syntax for c in assoc.rejected_contexts] == [MRImageStorage]
+    assoc.release()
+
+
+def test_further_sop_classes_by_setting(listen):
+    node = listen(receive={"extra_sop_classes": [MRImageStorage]})
+    assoc = node.associate(build_context(MRImageStorage))
+    assert assoc.is_established
+    assoc.release()
+
+
+def _other_sop_instance(ds: Dataset) -> None:
+    ds.SOPInstanceUID = "1.2.3"
+
+
+def _other_sop_class(ds: Dataset) -> None:
+    ds.SOPClassUID = MRImageStorage
+
+
+def _no_series_uid(ds: Dataset) -> None:
+    ds.SeriesInstanceUID = ""
+
+
+def _no_study_uid(ds: Dataset) -> None:
+    del ds.StudyInstanceUID
+
+
+@pytest.mark.parametrize(
+    "damage", [_other_sop_instance, _other_sop_class, _no_series_uid, _no_study_uid]
+)
+def test_mismatching_data_sets_get_a900(listen, slices: list[Path], damage):
+    node = listen()
+    ds = bare(slices[0])
+    uid = ds.SOPInstanceUID
+    damage(ds)
+    assoc = node.associate(CT)
+    answer = store(assoc, data_set_bytes(ds), uid)
+    assoc.release()
+    assert answer.Status == 0xA900
+    assert answer.ErrorComment
+    assert node.catalog.list_series() == []
+    assert not list((node.files.data_dir / "spool").iterdir())
+
+
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.03", "/1.2.3", "1..2"])
+def test_hostile_uids_never_become_paths(listen, slices: list[Path], uid: str):
+    node = listen()
+    content = data_set_bytes(bare(slices[0]))
+    series_uid = str(dcmread(slices[0]).SeriesInstanceUID)
+    padded = series_uid.encode() + (b"\0" if len(series_uid) % 2 else b"")
+    forged = uid.encode()[: len(padded)].ljust(len(padded), b"\0")
+    assoc = node.associate(CT)
+    answer = store(assoc, content.replace(padded, forged), str(dcmread(slices[0]).SOPInstanceUID))
+    assoc.release()
+    assert answer.Status == 0xA900
+    assert not list((node.files.data_dir / "instances").iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:Expected explicit VR", "ignore:End of file reached")
+@pytest.mark.parametrize("content", [b"\0", 300 * b"\xff", b"this is no DICOM data set at all"])
+def test_undecodable_data_sets_get_c000(listen, slices: list[Path], content: bytes):
+    node = listen()
+    assoc = node.associate(CT)
+    answer = store(assoc, content, "1.2.3")
+    assoc.release()
+    assert answer.Status in (0xC000, 0xA900)
+    assert answer.ErrorComment
+
+
+def test_a_data_set_cut_short_gets_c000(listen, slices: list[Path]):
+    node = listen()
+    ds = bare(slices[0])
+    assoc = node.associate(CT)
+    answer = store(assoc, data_set_bytes(ds)[:-100], ds.SOPInstanceUID)
+    assoc.release()
+    assert answer.Status == 0xC000
+    assert node.catalog.find_instance(ds.SOPInstanceUID) is None
+
+
+def test_short_disk_gets_a700_before_anything_is_written(listen, slices: list[Path]):
+    node = listen(receive={"min_free_bytes": 10**18})
+    assoc = node.associate(CT)
+    answer = assoc.send_c_store(slices[0])
+    assoc.release()
+    assert answer.Status == 0xA700
+    assert answer.ErrorComment == "Disk short"
+    assert not list((node.files.data_dir / "spool").iterdir())
+    assert node.catalog.list_series() == []
+
+
+def test_same_bytes_again_are_stored_once(listen, slices: list[Path]):
+    node = listen()
+    for _ in range(2):
+        assoc = node.associate(CT)
+        assert assoc.send_c_store(slices[0]).Status == 0
+        assoc.release()
+    [series] = node.catalog.list_series()
+    assert (series.instance_count, series.has_conflicts) == (1, False)
+
+
+def test_other_bytes_under_the_same_uid_are_kept_apart(listen, slices: list[Path]):
+    node = listen()
+    changed = dcmread(slices[0])
+    changed.InstanceNumber = 999
+    assoc = node.associate(CT)
+    assert assoc.send_c_store(slices[0]).Status == 0
+    assert assoc.send_c_store(changed).Status == 0
+    assoc.release()
+    [series] = node.catalog.list_series()
+    assert (series.instance_count, series.has_conflicts) == (1, True)
+    folder = node.files.absolute(node.catalog.instance_paths(series.series_uid)[0]).parent
+    assert sorted(dcmread(path).InstanceNumber for path in folder.iterdir())[-1] == 999
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless]
+)
+def test_other_transfer_syntaxes_are_kept_as_they_come(
+    listen, slices: list[Path], tmp_path: Path, syntax: str
+):
+    [path, *_] = write_ct_series(
+        make_phantom(
+            PhantomSettings(seed=1, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=())
+        ).volume,
+        tmp_path / "ct",
+        transfer_syntax_uid=syntax,
+    )
+    node = listen()
+    assoc = node.associate(build_context(CTImageStorage, syntax))
+    assert assoc.send_c_store(path).Status == 0
+    assoc.release()
+    sent = dcmread(path)
+    kept = dcmread(node.files.absolute(node.catalog.find_instance(sent.SOPInstanceUID).path))
+    assert kept.file_meta.TransferSyntaxUID == syntax
+    assert (kept.pixel_array == sent.pixel_array).all()
+
+
+@pytest.mark.peer
+def test_dcmtk_speaks_to_it(listen, slices: list[Path], program):
+    node = listen()
+    options = ["-aet", "SCANNER", "-aec", "HEPAR", "127.0.0.1", str(node.port)]
+    subprocess.run([program("echoscu"), *options], check=True, timeout=30)
+    subprocess.run([program("storescu"), *options, *map(str, slices)], check=True, timeout=60)
+    [series] = node.catalog.list_series()
+    assert series.instance_count == len(slices)
+    refused = subprocess.run(
+        [program("echoscu"), "-aet", "NOBODY", "127.0.0.1", str(node.port)],
+        check=False,
+        timeout=30,
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode != 0
+    assert "Calling AE Title Not Recognized" in refused.stderr + refused.stdout

@@ -1,0 +1,132 @@
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from storage.database import open_database, upgrade_database
+from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew
+from storage.tables import Base
+
+
+def schema_of(path: Path) -> dict[str, set[str]]:
+    """Give the lines of each statement that made a table or index, whatever their order."""
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    found = {name: {line.strip(" \t,") for line in sql.splitlines()} for name, sql in rows}
+    connection.close()
+    return found
+
+
+def test_migrations_make_what_the_tables_say(node: Any, tmp_path: Path) -> None:
+    with node.database.read() as session:
+        context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    # The comparison above is blind to check constraints and to conditions of indexes.
+    engine = create_engine(f"sqlite:///{tmp_path / 'direct.db'}")
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    migrated = schema_of(Path(node.url.removeprefix("sqlite:///")))
+    del migrated["alembic_version"]
+    assert migrated == schema_of(tmp_path / "direct.db")
+
+
+def test_upgrade_from_nothing_makes_the_folder_too_and_may_be_repeated(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'with 100% space' / 'hepar.db'}"
+    for _ in range(2):
+        upgrade_database(url)
+    open_database(url).close()
+
+
+def test_upgrade_keeps_rows(node: Any) -> None:
+    node.queued()
+    upgrade_database(node.url)
+    assert len(node.jobs.list_jobs()) == 1
+
+
+def test_upgrade_by_two_processes_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'hepar.db'}"
+    upgrades = [threading.Thread(target=upgrade_database, args=(url,)) for _ in range(2)]
+    for upgrade in upgrades:
+        upgrade.start()
+    for upgrade in upgrades:
+        upgrade.join()
+    open_database(url).close()
+
+
+def test_a_failing_upgrade_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "hepar.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE result (id INTEGER)")
+    connection.close()
+    with pytest.raises(DatabaseError, match="result already exists"):
+        upgrade_database(f"sqlite:///{path}")
+    assert set(schema_of(path)) == {"result"}
+
+
+def test_open_can_upgrade(tmp_path: Path) -> None:
+    open_database(f"sqlite:///{tmp_path / 'hepar.db'}", upgrade=True).close()
+
+
+def test_a_database_without_tables_is_outdated(tmp_path: Path) -> None:
+    with pytest.raises(SchemaOutdated, match=r"has schema none.* run `hepar db upgrade`"):
+        open_database(f"sqlite:///{tmp_path / 'hepar.db'}")
+
+
+@pytest.mark.parametrize(
+    ("revision", "error", "words"),
+    [("9999", SchemaTooNew, "newer version of hepar"), (None, SchemaOutdated, "hepar db upgrade")],
+)
+def test_another_schema_is_refused(
+    url: str, revision: str | None, error: type[Exception], words: str
+) -> None:
+    with open_database(url) as database, database.write() as session:
+        session.execute(text("DELETE FROM alembic_version"))
+        if revision:
+            session.execute(text("INSERT INTO alembic_version VALUES (:one)"), {"one": revision})
+    with pytest.raises(error, match=words):
+        open_database(url)
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "hepar.db").write_text("This is a text, long enough to be read as a header. " * 9)
+    with pytest.raises(DatabaseError, match="not a database"):
+        open_database(f"sqlite:///{tmp_path / 'hepar.db'}")
+
+
+def test_commits_are_durable_and_rows_are_checked(node: Any) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+    with node.database.read() as session:
+        found = {key: session.execute(text(f"PRAGMA {key}")).scalar_one() for key in wanted}
+    assert found == wanted
+
+
+def test_a_transaction_is_all_or_nothing(node: Any) -> None:
+    node.queued()
+
+    def change() -> None:
+        with node.database.write() as session:
+            session.execute(text("UPDATE job SET attempts = 7"))
+            session.execute(text("UPDATE job SET state = 'DONE'"))
+
+    with pytest.raises(DatabaseError):
+        change()
+    assert node.jobs.get(1).attempts == 0
+
+
+def test_a_reader_sees_one_state_and_does_not_hold_up_writers(node: Any, other_node: Any) -> None:
+    count = text("SELECT count(*) FROM job")
+    with node.database.read() as session:
+        before = session.execute(count).scalar_one()
+        other_node.queued()
+        assert session.execute(count).scalar_one() == before
+    assert len(node.jobs.list_jobs()) == 1
+
+
+def test_the_database_is_closed_on_leaving(url: str) -> None:
+    with open_database(url) as database:
+        assert database.dialect == "sqlite"

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
+
+from training.config import Experiment  # noqa: E402  # after the check for torch
+from training.errors import DataSetError, ExperimentError  # noqa: E402
+from training.train import (  # noqa: E402
+    Trainer,
+    build_sampler,
+    learning_rate,
+    load_network,
+)
+
+
+@pytest.fixture
+def experiment(experiment_file: Path) -> Experiment:
+    return Experiment.read(experiment_file)
+
+
+@pytest.fixture
+def trainer(experiment: Experiment, data_folder: Path, tmp_path: Path) -> Trainer:
+    sampler = build_sampler(experiment, data_folder, tmp_path / "phantoms")
+    return Trainer(experiment, sampler, tmp_path / "run")
+
+
+def test_a_run_goes_on_where_it_stopped(
+    trainer: Trainer, experiment: Experiment, data_folder: Path, tmp_path: Path
+) -> None:
+    losses = [trainer.train_step() for _ in range(3)]
+    assert set(losses[0]) == {"cross_entropy", "organ", "tumor"}
+    assert all(np.isfinite(list(loss.values())).all() for loss in losses)
+    trainer.elapsed_s = 12.5
+    trainer.save()
+    sampler = build_sampler(experiment, data_folder, tmp_path / "phantoms")
+    again = Trainer(experiment, sampler, tmp_path / "run")
+    assert (again.step, again.elapsed_s) == (3, 12.5)
+    again.train_step()
+    assert again.step == 4
+    image = torch.zeros(1, 3, 32, 32)
+    network = load_network(tmp_path / "run", experiment)
+    assert network(image).shape == (1, 3, 32, 32)
+
+
+def test_a_run_ends_with_its_time(trainer: Trainer, tmp_path: Path) -> None:
+    trainer.elapsed_s = 299.9999
+    trainer.run()
+    assert trainer.step == 1
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_the_learning_rate_rises_and_falls(experiment: Experiment) -> None:
+    start, top, end = (
+        learning_rate(experiment, step, seconds)
+        for step, seconds in ((0, 0.0), (200, 1.0), (900, 300.0))
+    )
+    assert start < 0.02 * top
+    assert end == pytest.approx(0.01 * experiment.optimization.learning_rate)
+
+
+def test_the_held_out_fold_is_never_read_for_training(
+    experiment: Experiment, data_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        build_sampler(experiment, data_folder, tmp_path / "phantoms")
+    assert "2 real cases: a b" in caplog.text
+
+
+def test_a_sample_knows_where_tumors_are_told_apart(
+    experiment: Experiment, data_folder: Path, tmp_path: Path
+) -> None:
+    sampler = build_sampler(experiment, data_folder, tmp_path / "phantoms")
+    rng = np.random.default_rng(0)
+    samples = [sampler.sample(rng) for _ in range(30)]
+    whole = [sample for sample in samples if sample.known.all()]
+    masked = [sample for sample in samples if not sample.known.all()]
+    assert whole
+    assert masked
+    for sample in masked:
+        assert sample.known[sample.labels == 2].all()
+    for sample in samples:
+        assert sample.image.shape == (3, 32, 32)
+        assert 0 <= float(sample.image.min()) <= float(sample.image.max()) <= 1
+
+
+def test_an_unknown_key_is_refused(experiment_file: Path) -> None:
+    with experiment_file.open("a", encoding="utf-8") as file:
+        file.write("colour = 1\n")
+    with pytest.raises(ExperimentError, match=r"optimization.colour"):
+        Experiment.read(experiment_file)
+
+
+def test_missing_data_are_named(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match=r"cases\.csv"):
+        build_sampler(experiment, tmp_path, tmp_path / "phantoms")

@@ -1,0 +1,1 @@
+"""Makes and judges model packages; never imported by the service."""

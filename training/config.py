@@ -1,0 +1,110 @@
+"""What an experiment says, read from a TOML file."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.errors import ExperimentError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Which arrays are read, and how a sample is drawn from them."""
+
+    grid: Literal["coarse", "fine"] = Field(description="Sub-folder of the data set.")
+    held_out_fold: int | None = Field(None, description="Fold that training never sees.")
+    tumor_free: tuple[str, ...] = Field(
+        (), description="Cases without tumor labels whose liver was judged free of tumors by eye."
+    )
+    context_slices: int = Field(5, ge=1, description="Slices shown to the network; odd.")
+    context_distance_mm: float = Field(2.0, gt=0, description="Wanted distance between them.")
+    patch_px: int = Field(192, ge=32, description="Edge of the square patch.")
+    tumor_slices: float = Field(0.0, ge=0, le=1, description="Share of slices with known tumor.")
+    organ_slices: float = Field(0.9, ge=0, le=1, description="Share of slices with liver.")
+    image_centers: float = Field(
+        0.0, ge=0, le=1, description="Share of patches around the middle of the slice."
+    )
+    annotated_weight: int = Field(1, ge=1, description="How often a tumor-annotated case counts.")
+
+
+class PhantomConfig(_Section):
+    """Synthetic scans mixed in."""
+
+    share: float = Field(0.0, ge=0, le=1, description="Share of the samples.")
+    first_seed: int = Field(1000, ge=100, description="Seeds below 100 belong to tests and demo.")
+    count: int = Field(0, ge=0, description="Number of phantoms.")
+
+
+class LesionConfig(_Section):
+    """Synthetic lesions painted into real livers."""
+
+    share_annotated: float = Field(0.0, ge=0, le=1, description="Share, tumors known.")
+    share_unannotated: float = Field(0.0, ge=0, le=1, description="Share, tumors not annotated.")
+    known_rim_px: int = Field(4, ge=0, description="Rim around a lesion whose label is certain.")
+
+
+class AugmentConfig(_Section):
+    """Random changes of a sample."""
+
+    min_scale: float = Field(0.8, gt=0, description="Least magnification step of the patch grid.")
+    max_scale: float = Field(1.25, gt=0, description="Largest magnification step.")
+    rotation_sd_deg: float = Field(8.0, ge=0, description="Standard deviation of the rotation.")
+    shift_px: float = Field(20.0, ge=0, description="Largest shift of the patch center.")
+    gain_share: float = Field(0.5, ge=0, le=1, description="Share with another gain and offset.")
+    noise_share: float = Field(0.3, ge=0, le=1, description="Share with added noise.")
+    blur_share: float = Field(0.2, ge=0, le=1, description="Share blurred in the plane.")
+    reverse_share: float = Field(0.15, ge=0, le=1, description="Share with reversed slice order.")
+
+
+class NetworkConfig(_Section):
+    """The U-Net."""
+
+    channels: tuple[int, ...] = Field(description="Feature channels of each level.")
+
+
+class OptimizationConfig(_Section):
+    """How the weights are found."""
+
+    minutes: float = Field(gt=0, description="Time budget; the learning rate decays over it.")
+    batch: int = Field(8, ge=1, description="Samples of a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
+    bf16: bool = Field(default=True, description="Compute the network in bfloat16.")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers.")
+
+
+class Experiment(_Section):
+    """One training run."""
+
+    name: str = Field(min_length=1, description="Name of the stage that is trained.")
+    labels: tuple[str, ...] = Field(description="Classes of the network, background first.")
+    data: DataConfig
+    phantoms: PhantomConfig = PhantomConfig()
+    lesions: LesionConfig = LesionConfig()
+    augment: AugmentConfig = AugmentConfig()
+    network: NetworkConfig
+    optimization: OptimizationConfig
+
+    @property
+    def has_tumor(self) -> bool:
+        """Whether tumor is a class of its own."""
+        return "tumor" in self.labels
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a TOML file.
+
+        Raises
+        ------
+        ExperimentError
+            It cannot be read, or says something unknown.
+        """
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise ExperimentError(f"{path}: {error}") from error
