@@ -20,7 +20,7 @@ check: $(VENV)/.tested  ## lint, format, types, imports
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.tested  ## ratios against real alternatives, measured here
-	$(BIN)/python -m benchmarks.segment
+	$(BIN)/python -m benchmarks.backends
 
 peers:  ## as root: the Debian programs that the tests talk to; else the tests say what they skip
 	docker/install-test-peers

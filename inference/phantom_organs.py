@@ -76,7 +76,7 @@ def _paint_spleen(canvas: Canvas, patient: Patient) -> None:
 
 def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
     center: Point = (62, -28, 28)
-    box, at = canvas.box(center, (60, 55, 62))
+    box, at = canvas.box(center, (80, 60, 66))
     fundus = at.ellipsoid(center, (36, 36, 46), turn_deg=20)
     antrum = at.ellipsoid((34, -52, -10), (46, 22, 22), turn_deg=10)
     depth = smooth_maximum(fundus, antrum, 10.0)
@@ -130,7 +130,7 @@ def paint_liver(
     canvas: Canvas, patient: Patient, voxel_ml: float, rng: np.random.Generator
 ) -> BoolArray:
     """Paint the liver with its vessels, as large as drawn; give its mask."""
-    box, at = canvas.box((-30, -10, 0), (130, 115, 110))
+    box, at = canvas.box((-20, -10, 0), (150, 120, 120))
     right = at.ellipsoid((-72, -2, 4), (76, 84, 94))
     left = at.ellipsoid((24, -48, 38), (88, 42, 44), turn_deg=-6)
     depth = smooth_maximum(right, left, 24.0)

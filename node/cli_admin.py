@@ -185,10 +185,9 @@ def try_rules(
     overrides: SetOption = None,
 ) -> None:
     """Say for each series which rule decides, and why."""
+    from dicom_io.headers import read_attributes
     from dicom_io.rules import check_rules, decide
     from dicom_io.series import find_series
-
-    from dicom_io.headers import read_attributes
 
     settings = load(config, overrides).settings
     check_rules(settings.rules)

@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_io.ct import write_ct_series
-from dicom_io.series import SourceSeries, read_series
-from dicom_io.seg_reader import read_labels
-from inference.measure import dice
-
 from config import PeerSettings, Settings, load_settings
+from dicom_io.ct import write_ct_series
+from dicom_io.ct_attributes import CtIdentity
+from dicom_io.headers import read_header
+from dicom_io.seg_reader import read_labels
+from dicom_io.series import SourceSeries, read_series
 from inference.labels import Label
+from inference.measure import dice
 from inference.phantom import Phantom, PhantomSettings, make_phantom
 from node.archive_scp import EmbeddedArchive
 from node.console import out, print_measurements, print_table, progress_bar
@@ -104,7 +105,8 @@ def run_demo(folder: Path, *, seed: int, keep: bool) -> None:
         progress("make a synthetic CT", 0.0)
         with _timed(seconds, "synthetic CT"):
             phantom = make_phantom(PhantomSettings(seed=seed))
-            paths = write_ct_series(phantom.volume, folder / "ct")
+            identity = CtIdentity.from_seed(seed)
+            paths = write_ct_series(phantom.volume, folder / "ct", identity=identity)
         with EmbeddedArchive(folder / "archive") as archive:
             settings = _write_settings(folder, archive.port)
             with _running_node(folder, settings, seconds, progress):
@@ -242,8 +244,6 @@ def _agreement(
 
 
 def _modality(path: Path) -> str:
-    from dicom_io.headers import read_header
-
     return read_header(path).modality
 
 

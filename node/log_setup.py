@@ -1,8 +1,7 @@
 """The only place that touches logging handlers.
 
 Lines carry the role and, inside a job, the job id. No patient data: the loggers of this project
-never get any, and pynetdicom's and pydicom's loggers, which may print data sets, are held at
-WARNING without their debug output.
+never get any, and the loggers of libraries that may print values of data sets are held at ERROR.
 """
 
 import contextlib
@@ -16,7 +15,15 @@ from datetime import UTC, datetime
 from config import LogSettings
 
 _job_id: contextvars.ContextVar[int | None] = contextvars.ContextVar("job_id", default=None)
-_QUIET_LOGGERS = ("pynetdicom", "pydicom", "highdicom", "apscheduler", "alembic", "uvicorn")
+_QUIET_LOGGERS = (
+    "alembic",
+    "apscheduler",
+    "highdicom",
+    "py.warnings",
+    "pydicom",
+    "pynetdicom",
+    "uvicorn",
+)
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -88,5 +95,7 @@ def set_up_logging(settings: LogSettings, *, role: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
+    # pydicom's warnings quote values of the data set.
+    logging.captureWarnings(capture=True)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.ERROR, root.level))

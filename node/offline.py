@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from config import Settings
 from dicom_io.nifti import NIFTI_SUFFIXES, read_nifti, write_nifti
 from dicom_io.results import build_report
 from dicom_io.series import find_series
 from inference.measure import measure
 from inference.preview import draw_preview
 from inference.segment import Segmenter
-
-from config import Settings
 from node.errors import NodeError
 from node.pipeline import PREVIEW_TITLE, Progress, StepTimer, no_progress, run_pipeline
 

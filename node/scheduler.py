@@ -13,13 +13,13 @@ from functools import partial
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from dicom_io.rules import Decision, decide
-from inference.manifest import find_package
 
 from config import RuleAction
 from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
+from dicom_io.rules import Decision, decide
 from inference.findings import ModelIdentity
+from inference.manifest import find_package
 from node.clock import utc_now
 from node.errors import PeerUnreachable
 from node.lease import LeaseKeeper
@@ -79,7 +79,7 @@ class Scheduler:
                 now=utc_now(),
             )
             logger.info(
-                "series settled: %s",
+                "series decided: %s",
                 decision.reason,
                 extra={
                     "action": decision.action.value,
@@ -106,11 +106,7 @@ class Scheduler:
     def recover(self) -> None:
         """Queue again the jobs whose worker is gone."""
         attempts = self._services.settings.queue.max_attempts
-        for job in self._services.jobs.release_abandoned(max_attempts=attempts, now=utc_now()):
-            logger.warning(
-                "job taken back from a lost worker",
-                extra={"action": "recover", "job_id": job.id, "state": job.state.value},
-            )
+        self._services.jobs.release_abandoned(max_attempts=attempts, now=utc_now())
 
     def deliver(self, destination: str) -> None:
         """Send what is due to one destination, until nothing is or an attempt fails."""
@@ -138,10 +134,8 @@ class Scheduler:
         )
 
     def _record(self, delivery: DeliveryRecord, problem: str | None) -> None:
-        details = {"action": "deliver", "job_id": delivery.job_id, "to": delivery.destination}
         if problem is None:
             self._services.deliveries.delivered(delivery.id, self._owner, now=utc_now())
-            logger.info("results delivered", extra=details)
             return
         now = utc_now()
         due = next_attempt_at(
@@ -154,7 +148,17 @@ class Scheduler:
             delivery.id, self._owner, problem, next_attempt_at=due, now=now
         )
         level = logging.ERROR if due is None else logging.WARNING
-        logger.log(level, "delivery failed: %s", problem, extra={**details, "next_attempt_at": due})
+        logger.log(
+            level,
+            "delivery failed: %s",
+            problem,
+            extra={
+                "action": "deliver",
+                "job_id": delivery.job_id,
+                "to": delivery.destination,
+                "next_attempt_at": due,
+            },
+        )
 
     def _send(self, delivery: DeliveryRecord) -> str | None:
         """Send the results of one job; give the problem in words, or none."""

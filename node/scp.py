@@ -14,8 +14,6 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
-from storage.catalog import Catalog
-from storage.errors import DiskShort
 
 from config import NodeSettings, PeerSettings, Settings
 from dicom_io.errors import InvalidUid, MismatchingInstance, UndecodableInstance
@@ -23,6 +21,8 @@ from dicom_io.headers import InstanceHeader, read_header
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
 from node.clock import utc_now
 from node.dimse_status import DimseStatus, status_response
+from storage.catalog import Catalog
+from storage.errors import DiskShort
 from storage.files import FileStore
 
 logger = logging.getLogger(__name__)

@@ -5,13 +5,11 @@ import os
 import shutil
 import socket
 import threading
-import time
 from pathlib import Path
-
-from inference.segment import Segmenter, load_segmenter
 
 from dicom_io.errors import RejectionReason, UnsuitableSeries
 from inference.errors import LiverNotFound
+from inference.segment import Segmenter, load_segmenter
 from node.clock import utc_now
 from node.errors import NodeStopped
 from node.lease import LeaseKeeper
@@ -46,17 +44,12 @@ class Worker:
         if job is None:
             return False
         with job_context(job.id):
-            logger.info("job started", extra={"action": "claim", "attempt": job.attempts})
-            start = time.monotonic()
             try:
                 self._run(job)
             except (LeaseLost, StaleJob):
                 logger.warning("job is no longer ours; its result is dropped")
             except NodeStopped:
                 self._services.jobs.release(job.id, self._name, now=utc_now())
-                logger.info("job put back: the worker stops", extra={"action": "release"})
-            seconds = round(time.monotonic() - start, 2)
-            logger.info("job left", extra={"action": "leave", "seconds": seconds})
         return True
 
     def _run(self, job: JobRecord) -> None:
@@ -127,13 +120,11 @@ class Worker:
             summary=produced.report,
             now=utc_now(),
         )
-        logger.info("results produced", extra={"action": "produce"})
 
     def _reject(self, job: JobRecord, reason: RejectionReason, sentence: str) -> None:
         self._services.jobs.reject(
             job.id, self._name, reason_code=reason.value, sentence=sentence, now=utc_now()
         )
-        logger.info("series rejected", extra={"action": "reject", "reason": reason.value})
 
 
 def load_worker(services: Services, stop: threading.Event) -> Worker:

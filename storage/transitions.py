@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Select, Table, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.database import Database
 from storage.errors import ForbiddenTransition, NotFound, SeriesChanged, StaleJob
@@ -56,16 +58,17 @@ def record_of(kind: type[_Record], row: Base) -> _Record:
 
 def insert_new(session: Session, table: type[Base], values: Mapping[str, Any]) -> bool:
     """Insert a row unless a unique constraint stands against it; say whether it was inserted."""
-    make = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = _insert_statement(session.get_bind().dialect.name, table)
+    return session.connection().execute(statement, values).first() is not None
+
+
+@lru_cache
+def _insert_statement(dialect: str, table: type[Base]) -> ReturningInsert[Any]:
+    """Build the statement once: a receiver executes it for every slice."""
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     target = cast(Table, table.__table__)
-    statement = (
-        make(target)
-        .values(**values)
-        .on_conflict_do_nothing()
-        # Not the row count: drivers do not agree on it for such an insert.
-        .returning(*target.primary_key.columns)
-    )
-    return session.connection().execute(statement).first() is not None
+    # It returns the key, because drivers do not agree on the row count of such an insert.
+    return make(target).on_conflict_do_nothing().returning(*target.primary_key.columns)
 
 
 def lock_job(session: Session, job_id: int) -> JobRow:

@@ -6,6 +6,7 @@ from inference.errors import ModelPackageError
 from inference.labels import Label
 from inference.manifest import ModelManifest, find_package, verify_package
 
+
 def edit(folder: Path, old: str, new: str) -> None:
     path = folder / "manifest.toml"
     text = path.read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Speed, as ratios between alternatives measured in the same run."""

@@ -1,0 +1,150 @@
+"""The command as a person calls it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from pydicom import dcmread
+
+from dicom_io.ct import write_ct_series
+from inference.measure import dice
+from inference.phantom import PhantomSettings, make_phantom
+
+
+def hepar(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("HEPAR_")}
+    return subprocess.run(
+        [sys.executable, "-m", "node", *map(str, arguments)],
+        cwd=cwd,
+        env={**environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom(PhantomSettings(seed=4, shape=(50, 160, 160), spacing_mm=(5.0, 2.2, 2.2)))
+
+
+def test_light_commands_load_no_network_engine():
+    heavy = "{'torch', 'onnxruntime', 'openvino'}"
+    code = f"import sys, node.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_wrong_settings_end_with_2_and_name_the_key(tmp_path: Path):
+    (tmp_path / "hepar.toml").write_text("[receive]\nquiet_ms = 2\n")
+    done = hepar("config", "check", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "receive.quiet_ms" in done.stderr
+    assert "quiet_s" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["jobs"], ["serve", "--roles", "nonsense"], ["nonsense"], ["echo"]]
+)
+def test_wrong_calls_end_with_2(tmp_path: Path, arguments: list[str]):
+    assert hepar(*arguments, cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["echo", "nobody"], "There is no peer 'nobody'"),
+        (["echo", "X@127.0.0.1:1"], "cannot be reached"),
+        (["segment", "absent", "-o", "out"], "There is no file or folder absent"),
+        (["segment", ".", "-o", "out"], "No DICOM instance was found"),
+        (["jobs", "list"], "hepar db upgrade"),
+        (["model", "show", "nonsense"], "nonsense"),
+    ],
+)
+def test_failed_work_ends_with_1_and_says_why(tmp_path: Path, arguments: list[str], says: str):
+    done = hepar(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_config_show_gives_value_and_origin(tmp_path: Path):
+    (tmp_path / "hepar.toml").write_text("[node]\nae_title = 'LIVER'\n")
+    done = hepar("config", "show", "--json", "--set", "node.port=11113", cwd=tmp_path)
+    rows = {row["key"]: row for row in json.loads(done.stdout)}
+    assert rows["node.ae_title"]["value"] == "LIVER"
+    assert "hepar.toml" in rows["node.ae_title"]["origin"]
+    assert rows["node.port"] == rows["node.port"] | {"value": 11113, "origin": "command line"}
+    assert rows["receive.quiet_s"]["origin"] == "default"
+
+
+def test_db_upgrade_makes_a_database_that_lists_no_jobs(tmp_path: Path):
+    assert hepar("db", "upgrade", cwd=tmp_path).returncode == 0
+    assert json.loads(hepar("jobs", "list", "--json", cwd=tmp_path).stdout) == []
+
+
+def test_models_are_listed_and_verified(tmp_path: Path):
+    [model] = json.loads(hepar("model", "list", "--json", cwd=tmp_path).stdout)
+    assert hepar("model", "verify", model["name"], cwd=tmp_path).returncode == 0
+    shown = json.loads(hepar("model", "show", model["name"], cwd=tmp_path).stdout)
+    assert shown["digest"] == model["digest"]
+
+
+def test_segment_of_a_dicom_folder(tmp_path: Path, phantom):
+    write_ct_series(phantom.volume, tmp_path / "ct")
+    done = hepar("segment", "ct", "-o", "out", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "labels.nii.gz",
+        "preview.png",
+        "report.json",
+        "seg.dcm",
+        "sr.dcm",
+    }
+    labels = SimpleITK.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
+    found = SimpleITK.GetArrayFromImage(labels)
+    assert set(np.unique(found)) <= {0, 1, 2}
+    assert dice(found > 0, phantom.labels.array > 0) > 0.9
+    assert dcmread(tmp_path / "out" / "sr.dcm").Modality == "SR"
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report == json.loads(done.stdout)
+    assert report["model"]["name"]
+    assert report["run"]["device"] == "cpu"
+
+
+def test_segment_of_a_nifti_file(tmp_path: Path, phantom):
+    image = phantom.volume.to_simpleitk()
+    SimpleITK.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    done = hepar("segment", "ct.nii.gz", "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "liver without lesions" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "labels.nii.gz",
+        "preview.png",
+        "report.json",
+    }
+    labels = SimpleITK.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
+    assert labels.GetSize() == image.GetSize()
+    assert labels.GetOrigin() == pytest.approx(image.GetOrigin(), abs=1e-3)
+    assert dice(SimpleITK.GetArrayFromImage(labels) > 0, phantom.labels.array > 0) > 0.9
+
+
+def test_several_series_ask_for_a_choice(tmp_path: Path, phantom):
+    from dicom_io.ct_attributes import CtIdentity
+
+    small = make_phantom(
+        PhantomSettings(seed=1, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=())
+    )
+    write_ct_series(small.volume, tmp_path / "ct" / "a")
+    write_ct_series(small.volume, tmp_path / "ct" / "b", identity=CtIdentity.from_seed(2))
+    done = hepar("segment", "ct", "-o", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "choose one with --series" in " ".join(done.stderr.split())
