@@ -1,0 +1,1 @@
+"""DICOM objects to our types and back; no sockets, no database."""

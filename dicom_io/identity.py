@@ -12,8 +12,10 @@ from copy import deepcopy
 
 from pydicom import DataElement, Dataset, Sequence, config
 from pydicom.charset import python_encoding
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.valuerep import DA, validate_value
 
 from dicom_io.series import SourceSeries
@@ -76,6 +78,8 @@ _GRAMMARS = {
 """What an attribute may hold beyond its VR (PS3.3 C.7.1.1, C.12.1.1)."""
 _STUDY = "StudyInstanceUID"
 _UTF_8 = "ISO_IR 192"
+_UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+"""Stands for bytes that are not of the character set; only UTF-8 can write it."""
 
 
 def stamp_identity(dataset: Dataset, source: SourceSeries, texts: tuple[str, ...]) -> None:
@@ -97,10 +101,14 @@ def stamp_identity(dataset: Dataset, source: SourceSeries, texts: tuple[str, ...
     """
     first = source.datasets[0]
     for keyword in IDENTITY:
-        dataset.add(DataElement(_tag(keyword), dictionary_VR(_tag(keyword)), None))
-    for element in conformant_elements(first, (*IDENTITY, *_OPTIONAL)):
+        dataset.add(DataElement(Tag(keyword), dictionary_VR(Tag(keyword)), None))
+    elements = conformant_elements(first, (*IDENTITY, *_OPTIONAL))
+    for element in elements:
         dataset.add(element)
-    character_set = _character_set(first, texts)
+    needs_utf_8 = not all(text.isascii() for text in texts) or any(
+        _UNREADABLE in str(element.value) for element in elements
+    )
+    character_set = _UTF_8 if needs_utf_8 else _character_set(first)
     if character_set is not None:
         dataset.SpecificCharacterSet = character_set
 
@@ -119,11 +127,9 @@ def _identity(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def _character_set(dataset: Dataset, texts: tuple[str, ...]) -> str | list[str] | None:
-    """Choose Specific Character Set (0008,0005), the source's own where it can be kept."""
+def _character_set(dataset: Dataset) -> str | list[str] | None:
+    """Give the source's Specific Character Set (0008,0005), or UTF-8 where it is none."""
     value = dataset.get("SpecificCharacterSet")
-    if not all(text.isascii() for text in texts):
-        return _UTF_8
     if not value:
         return None
     names = [str(name) for name in value] if isinstance(value, MultiValue) else [str(value)]
@@ -140,7 +146,7 @@ def timezone_offset(source: SourceSeries) -> str | None:
 
 def conformant_elements(dataset: Dataset, keywords: tuple[str, ...]) -> list[DataElement]:
     """Copy each of the elements that is there and may stand in a conformant object."""
-    tags = [_tag(keyword) for keyword in keywords if keyword in dataset]
+    tags = [Tag(keyword) for keyword in keywords if keyword in dataset]
     with _reading_as_it_stands():
         copies = [_conformant_copy(dataset, tag) for tag in tags]
     return [copy for copy in copies if copy is not None]
@@ -149,7 +155,7 @@ def conformant_elements(dataset: Dataset, keywords: tuple[str, ...]) -> list[Dat
 def _conformant_copy(dataset: Dataset, tag: int) -> DataElement | None:
     try:
         element = dataset[tag]
-    except ValueError:  # the value cannot even be read as its VR
+    except (ValueError, BytesLengthException):  # it cannot even be read as its VR
         return None
     if element.VR == "SQ":
         items = [_conformant_item(item) for item in element.value]
@@ -175,8 +181,6 @@ def _is_conformant(element: DataElement) -> bool:
         return _GRAMMARS[element.keyword].fullmatch(str(element.value)) is not None
     if element.VR in _FREE_TEXT_VRS:
         return True
-    if element.VR == "UN":
-        return False
     values = element.value if isinstance(element.value, MultiValue) else [element.value]
     try:
         for value in values:
@@ -194,10 +198,3 @@ def _reading_as_it_stands() -> Iterator[None]:
     with warnings.catch_warnings(), config.disable_value_validation():
         warnings.simplefilter("ignore", UserWarning)
         yield
-
-
-def _tag(keyword: str) -> int:
-    tag = tag_for_keyword(keyword)
-    if tag is None:
-        raise ValueError(f"{keyword} is no keyword of the DICOM dictionary")
-    return tag

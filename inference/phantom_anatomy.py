@@ -20,12 +20,12 @@ def paint_trunk(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> N
         canvas.paint(box, skin > 0, 15.0)
         canvas.paint(box, skin > 2.0, FAT_HU)
         canvas.paint(box, wall > 0, patient.tissue.muscle)
-        canvas.paint(box, (wall > 5.5) & (wall < 6.5) & (at.y < 40), FAT_HU + 60)
+        canvas.paint(box, (wall > 4.5) & (wall < 5.5) & (np.abs(at.x) > 50), FAT_HU + 60)
         canvas.paint(box, wall > WALL_MM, FAT_HU)
         canvas.paint(box, (above > -2) & (wall > WALL_MM), patient.tissue.muscle)
         canvas.paint(box, (above > 0) & (wall > WALL_MM), FAT_HU)
         canvas.paint(box, (above > 0) & (wall > WALL_MM + 1) & _beside_heart(at), LUNG_HU)
-        canvas.free[box] = (above < -2) & (wall > WALL_MM + 2)
+        canvas.free[box] = (above < -2) & (wall > WALL_MM + 0.5)
     _paint_heart(canvas, patient)
     _paint_lung_vessels(canvas, patient, rng)
     _paint_back_muscles(canvas, patient)
@@ -66,7 +66,7 @@ def _paint_back_muscles(canvas: Canvas, patient: Patient) -> None:
         slim = np.clip(at.z / 60, 0, 1)
         erector = ((at.x - side * 31) / (28 - 4 * slim)) ** 2
         erector += ((at.y - 74 - 4 * slim) / (20 - 5 * slim)) ** 2
-        canvas.paint(box, (erector < 1) & (canvas.hu[box] > -500), patient.tissue.muscle, take=True)
+        canvas.paint(box, erector < 1, patient.tissue.muscle, take=True)
         psoas = ((at.x - side * 37) / 17) ** 2 + ((at.y - 44) / 20) ** 2
         canvas.paint(
             box, psoas < np.clip((-20 - at.z) / 60, 0, 1), patient.tissue.muscle, take=True
@@ -78,10 +78,10 @@ def _paint_ribs(canvas: Canvas, patient: Patient) -> None:
     for box, at in canvas.slabs():
         wall = patient.wall_depth(at)
         around = np.arctan2(np.abs(at.x), at.y + 10)
-        turns = (at.z + 32 * around - 40) / _RIB_STEP_MM
-        along = (turns - np.rint(turns)) * _RIB_STEP_MM / 6.0
-        section = along**2 + ((wall - 7.5) / 3.8) ** 2
-        present = (np.abs(at.x) > 26) & (at.z > -105 + 42 * around)
+        turns = (at.z + 58 * around - 75) / _RIB_STEP_MM
+        along = (turns - np.rint(turns)) * _RIB_STEP_MM / 6.5
+        section = along**2 + ((wall - 6.5) / 3.4) ** 2
+        present = (np.abs(at.x) > 26) & (at.z > -120 + 48 * around)
         canvas.paint(box, present & (section < 1), 460.0)
         canvas.paint(box, present & (section < 0.4), 200.0)
 

@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.phantom_canvas import BoolArray, Canvas, Point, smooth_maximum, smooth_minimum
+from inference.phantom_canvas import (
+    BoolArray,
+    Canvas,
+    Coordinates,
+    FloatArray,
+    Point,
+    smooth_maximum,
+    smooth_minimum,
+)
 from inference.phantom_patient import FAT_HU, FLUID_HU, GAS_HU, Patient
 
 _HILUM: Point = (-26, -14, 6)
@@ -83,7 +91,7 @@ def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
     inside = canvas.free[box] & (depth > 0)
     canvas.paint(box, inside, patient.tissue.bowel_wall, take=True)
     lumen = inside & (depth > 3.5) & (patient.above_diaphragm(at) < -7)
-    canvas.paint(box, lumen, FLUID_HU + 12)
+    canvas.paint(box, lumen, FLUID_HU + 20)
     canvas.paint(box, lumen & (at.y < patient.gas_level_mm), GAS_HU)
 
 
@@ -100,10 +108,13 @@ def paint_bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> N
     colon = [(-104.0, 4.0, float(z)) for z in range(-176, -95, 18)]
     colon += [(float(x), -66 + 0.0022 * x * x, -84 - 0.001 * x * x) for x in range(-88, 100, 20)]
     colon += [(106.0, 14 - 0.1 * z, float(z)) for z in range(-176, 0, 18)]
+    colon += [(90.0 - 0.2 * z, -50.0 + 0.4 * z, float(z)) for z in range(-70, 30, 18)]
     for center in colon:
         _paint_loop(canvas, patient.tissue.bowel_wall, center, (17, 21, 0.6), rng)
-    for _ in range(90):
-        center = (rng.uniform(-85, 90), rng.uniform(-72, 8), rng.uniform(-185, -62))
+    ileum = [rng.uniform((-85, -72, -185), (90, 8, -62)) for _ in range(90)]
+    jejunum = [rng.uniform((25, -60, -75), (95, 20, 10)) for _ in range(35)]
+    for x, y, z in (*ileum, *jejunum):
+        center = (float(x), float(y), float(z))
         _paint_loop(canvas, patient.tissue.bowel_wall, center, (11, 15, 0.12), rng)
 
 
@@ -130,7 +141,23 @@ def paint_liver(
     canvas: Canvas, patient: Patient, voxel_ml: float, rng: np.random.Generator
 ) -> BoolArray:
     """Paint the liver with its vessels, as large as drawn; give its mask."""
-    box, at = canvas.box((-20, -10, 0), (150, 120, 120))
+    box, everywhere = canvas.box((-20, -10, 0), (150, 120, 120))
+    free = canvas.free[box]
+    at = Coordinates(x=everywhere.x[free], y=everywhere.y[free], z=everywhere.z[free])
+    depth = _liver_depth(at)
+    rank = max(0, len(depth) - int(patient.liver_ml / voxel_ml))
+    inside = np.zeros(free.shape, bool)
+    inside[free] = depth >= np.partition(depth, rank)[rank]
+    liver = np.zeros(canvas.shape, bool)
+    liver[box] = _largest_part(inside)
+    canvas.hu[liver] = patient.tissue.liver
+    canvas.free &= ~liver
+    _paint_liver_vessels(canvas, patient, liver, rng)
+    return liver
+
+
+def _liver_depth(at: Coordinates) -> FloatArray:
+    """Depth below the surface of the liver, up to a constant; far out in the falciform fissure."""
     right = at.ellipsoid((-72, -2, 4), (76, 84, 94))
     left = at.ellipsoid((24, -48, 38), (88, 42, 44), turn_deg=-6)
     depth = smooth_maximum(right, left, 24.0)
@@ -139,15 +166,7 @@ def paint_liver(
     beside_spine = 20 - at.y - np.minimum(0.45 * (at.x + 42), 2.4 * (at.x + 42))
     depth = smooth_minimum(depth, 0.8 * beside_spine, 16.0)
     fissure = (np.abs(at.x - 6 - 0.2 * at.y) < 2.0) & (at.y < -38) & (at.z < 24)
-    free = canvas.free[box] & ~fissure
-    depths = np.sort(depth[free])
-    limit = depths[max(0, len(depths) - int(patient.liver_ml / voxel_ml))]
-    liver = np.zeros(canvas.shape, bool)
-    liver[box] = _largest_part(free & (depth >= limit))
-    canvas.hu[liver] = patient.tissue.liver
-    canvas.free &= ~liver
-    _paint_liver_vessels(canvas, patient, liver, rng)
-    return liver
+    return np.where(fissure, np.float32(-1e3), depth)
 
 
 def _largest_part(mask: BoolArray) -> BoolArray:

@@ -11,7 +11,7 @@ FAT_HU = -102.0
 GAS_HU = -960.0
 FLUID_HU = 12.0
 LUNG_HU = -850.0
-WALL_MM = 12.0
+WALL_MM = 10.0
 """Thickness of the muscle wall, in which the ribs lie."""
 
 

@@ -24,9 +24,18 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     components, count = ndimage.label(mask, structure=_FACES)
     if count <= 1:
         return mask
-    sizes = np.bincount(components.ravel())
+    sizes = _sizes(components, count)
     sizes[0] = 0
     return np.asarray(components == sizes.argmax())
+
+
+def _sizes(components: NDArray[np.int32], count: int) -> NDArray[np.intp]:
+    """Count the voxels of each component, the background first."""
+    # Slice by slice: bincount widens its input to 8 bytes a voxel.
+    sizes = np.zeros(count + 1, dtype=np.intp)
+    for plane in components:
+        sizes += np.bincount(plane.ravel(), minlength=count + 1)
+    return sizes
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -45,7 +54,7 @@ def remove_small(mask: NDArray[np.bool_], min_voxels: float) -> NDArray[np.bool_
     components, count = ndimage.label(mask, structure=_CORNERS)
     if not count:
         return mask
-    large = np.bincount(components.ravel()) >= min_voxels
+    large = _sizes(components, count) >= min_voxels
     large[0] = False
     return np.asarray(large[components])
 

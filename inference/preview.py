@@ -177,8 +177,8 @@ def _draw_numbers(
     left, top, width, height = place
     for number, box in enumerate(ndimage.find_objects(lesions.astype(np.int32)), start=1):
         if box is not None:
-            x = left + box[1].stop * width / lesions.shape[1] + 2
-            y = top + box[0].start * height / lesions.shape[0] + 2
+            x = left + (0.15 * box[1].start + 0.85 * box[1].stop) * width / lesions.shape[1] + 2
+            y = top + (0.85 * box[0].start + 0.15 * box[0].stop) * height / lesions.shape[0] - 1
             page.text((x, y), str(number), size=15, color=_TUMOR, anchor="ld")
 
 
@@ -223,9 +223,11 @@ def _draw_footer(page: _Page, top: int) -> None:
 
 
 def _draw_totals(page: _Page, left: int, top: int, findings: Findings) -> None:
+    count = len(findings.lesions)
+    listed = f"{count}, largest {_TABLE_ROWS} listed" if count > _TABLE_ROWS else f"{count}"
     rows = (
         ("Liver with lesions", f"{findings.organ_volume_ml:.0f} ml"),
-        ("Lesions", f"{len(findings.lesions)}"),
+        ("Lesions", listed),
         ("Tumor volume", f"{findings.tumor_volume_ml:.1f} ml"),
         ("Tumor burden", f"{100 * findings.tumor_burden:.1f} %"),
     )
@@ -245,9 +247,6 @@ def _draw_table(page: _Page, left: int, top: int, lesions: tuple[Lesion, ...]) -
         color = _TEXT if row else _FAINT
         for column, value in zip(columns, values, strict=True):
             page.text((left + column, top + 7 + 23 * row), value, color=color, anchor="ra")
-    if len(lesions) > _TABLE_ROWS:
-        more = f"and {len(lesions) - _TABLE_ROWS} smaller"
-        page.text((left + 640, top + 7 + 23 * _TABLE_ROWS), more, color=_FAINT)
 
 
 def _table_row(lesion: Lesion) -> tuple[str, str, str, str]:

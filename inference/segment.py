@@ -188,14 +188,8 @@ class Segmenter:
     def _label_box(self, scan: Scan, box: Box, clock: _Clock) -> NDArray[np.uint8]:
         """Label liver and tumor inside the box; canonical order, whole scan."""
         manifest = self.package.manifest
-        stage = manifest.segmenter
-        axes = box_grid(scan, stage.grid, box)
-        with clock.step("sample"):
-            image = sample_scan(scan, axes, manifest.window)
-        with clock.step("segment") as tell:
-            probabilities = predict_stack(image, axes[0].spacing_mm, stage, self._segmenter, tell)
-        with clock.step("resample"):
-            labels = to_source_labels(probabilities, axes, scan.axes, stage.label_values)
+        axes = box_grid(scan, manifest.segmenter.grid, box)
+        labels = self._raw_labels(scan, axes, clock)
         with clock.step("postprocess"):
             voxel_mm3 = float(np.prod(scan.spacing_mm))
             result = np.zeros(scan.array.shape, dtype=np.uint8)
@@ -203,6 +197,17 @@ class Segmenter:
                 labels, voxel_mm3, manifest.postprocessing
             )
         return result
+
+    def _raw_labels(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.uint8]:
+        """Label the source voxels that some voxels of the segmenter reach."""
+        manifest = self.package.manifest
+        stage = manifest.segmenter
+        with clock.step("sample"):
+            image = sample_scan(scan, axes, manifest.window)
+        with clock.step("segment") as tell:
+            probabilities = predict_stack(image, axes[0].spacing_mm, stage, self._segmenter, tell)
+        with clock.step("resample"):
+            return to_source_labels(probabilities, axes, scan.axes, stage.label_values)
 
     def _predict(
         self,

@@ -40,5 +40,15 @@ class UnknownPeer(NodeError):
         )
 
 
-class NodeStopped(NodeError):
-    """The process was asked to stop in the middle of a job."""
+class WrongModel(NodeError):
+    """A job was made for another model than the one that this node runs."""
+
+    def __init__(self, wanted: str, loaded: str) -> None:
+        super().__init__(
+            f"The job was made for the model {wanted}, and this node runs {loaded}. "
+            "Set inference.model back, or cancel the job."
+        )
+
+
+class JobPutBack(NodeError):
+    """The job in hand cannot go on now; it returns to the queue without losing an attempt."""

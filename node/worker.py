@@ -11,7 +11,7 @@ from dicom_io.errors import RejectionReason, UnsuitableSeries
 from inference.errors import LiverNotFound
 from inference.segment import Segmenter, load_segmenter
 from node.clock import utc_now
-from node.errors import NodeStopped
+from node.errors import JobPutBack, WrongModel
 from node.lease import LeaseKeeper
 from node.log_setup import job_context
 from node.pipeline import Produced, run_pipeline
@@ -48,7 +48,8 @@ class Worker:
                 self._run(job)
             except (LeaseLost, StaleJob):
                 logger.warning("job is no longer ours; its result is dropped")
-            except NodeStopped:
+            except JobPutBack as reason:
+                logger.info("job put back: %s", reason, extra={"action": "release"})
                 self._services.jobs.release(job.id, self._name, now=utc_now())
         return True
 
@@ -57,7 +58,7 @@ class Worker:
         try:
             with LeaseKeeper(lambda: self._renew(job), queue.lease_s) as lease:
                 self._work(job, lease)
-        except (LeaseLost, StaleJob, NodeStopped):
+        except (LeaseLost, StaleJob, JobPutBack):
             raise
         except UnsuitableSeries as error:
             self._reject(job, error.reason, str(error))
@@ -88,17 +89,29 @@ class Worker:
             logger.debug("step", extra={"step": step, "done": round(fraction, 2)})
             lease.check()
             if self._stop.is_set():
-                raise NodeStopped("the node stops")
+                raise JobPutBack("the node stops")
 
-        paths = self._services.catalog.instance_paths(job.series_uid)
         return run_pipeline(
-            [self._services.files.absolute(path) for path in paths],
+            self._input(job),
             folder,
             settings=self._services.settings,
             segmenter=self._segmenter,
             created_at=job.created_at,
             progress=check,
         )
+
+    def _input(self, job: JobRecord) -> list[Path]:
+        """Give the instances that the job was made for, or refuse to work on others."""
+        model = self._segmenter.identity
+        if model.digest != job.model_digest:
+            made_for = f"{job.model_name} {job.model_version} ({job.model_digest[:12]})"
+            raise WrongModel(made_for, f"{model.name} {model.version} ({model.digest[:12]})")
+        catalog = self._services.catalog
+        paths = catalog.instance_paths(job.series_uid)
+        # The paths first: what arrives between the two lines changes the digest.
+        if catalog.content_digest(job.series_uid) != job.content_digest:
+            raise JobPutBack("another slice has arrived")
+        return [self._services.files.absolute(path) for path in paths]
 
     def _keep(self, job: JobRecord, folder: Path, produced: Produced) -> None:
         """Make the result files durable, then the rows: a row never points to nothing."""
