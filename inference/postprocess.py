@@ -10,7 +10,7 @@ from inference.errors import LiverNotFound
 from inference.labels import Label
 from inference.manifest import Postprocessing
 from inference.preprocess import Axes
-from inference.resample import AxisGrid, sampling_matrix
+from inference.resample import AxisGrid, resample_plane, sampling_matrix
 
 _FACES = ndimage.generate_binary_structure(3, 1)
 _CORNERS = ndimage.generate_binary_structure(3, 3)
@@ -106,13 +106,14 @@ def to_source_labels(
         sampling_matrix(axis, _part(origin, part))
         for axis, origin, part in zip(axes, source, window, strict=True)
     )
-    labels = np.zeros((len(slices), len(rows), len(columns)), dtype=np.uint8)
+    labels = np.zeros([part.stop - part.start for part in window], dtype=np.uint8)
     values = np.array([int(value) for value in label_values[1:]], dtype=np.uint8)
-    for index, weights in enumerate(slices):
-        near = np.flatnonzero(weights)
-        plane = np.tensordot(weights[near], probabilities[1:, near], axes=(0, 1))
-        if plane.sum(axis=0).max() >= 0.5:
-            fine = np.matmul(np.matmul(rows, plane), columns.T)
+    for index in range(len(labels)):
+        weights = slices[[index]]
+        near = probabilities[1:, weights.indices]
+        coarse = np.tensordot(weights.data, near, axes=(0, 1))
+        if coarse.sum(axis=0).max() > 0.5:
+            fine = np.stack([resample_plane(plane, rows, columns) for plane in coarse])
             labels[index] = np.where(fine.sum(axis=0) > 0.5, values[fine.argmax(axis=0)], 0)
     return labels
 

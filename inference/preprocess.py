@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.manifest import Grid, Window
-from inference.resample import AxisGrid, sampling_matrix, whole_axis
+from inference.resample import (
+    AxisGrid,
+    resample_plane,
+    resample_slices,
+    sampling_matrix,
+    whole_axis,
+)
 from inference.volume import Volume
 
 _T = TypeVar("_T", bound=np.generic)
@@ -169,19 +175,15 @@ def sample_scan(scan: Scan, axes: Axes, window: Window) -> NDArray[np.float32]:
     slices, rows, columns = (
         sampling_matrix(source, target) for source, target in zip(scan.axes, axes, strict=True)
     )
-    used = np.flatnonzero(slices.any(axis=0))
-    first, last = int(used[0]), int(used[-1]) + 1
-    planes = np.empty((last - first, len(rows), len(columns)), dtype=np.float32)
+    first, last = int(slices.indices.min()), int(slices.indices.max()) + 1
+    planes = np.empty((last - first, axes[1].size, axes[2].size), dtype=np.float32)
     for index in range(first, last):
         plane = scan.array[index].astype(np.float32)
         np.clip(plane, window.low_hu, window.high_hu, out=plane)
-        planes[index - first] = rows @ plane @ columns.T
+        planes[index - first] = resample_plane(plane, rows, columns)
     planes -= window.low_hu
     planes /= window.high_hu - window.low_hu
-    weights = slices[:, first:last]
-    if len(weights) == len(planes) and np.array_equal(weights, np.eye(len(weights))):
-        return planes
-    return np.tensordot(weights, planes, axes=1)
+    return resample_slices(planes, slices[:, first:last])
 
 
 def bounding_box(mask: NDArray[np.bool_], axes: Axes, margin_mm: float) -> Box:

@@ -1,13 +1,14 @@
 """Separable resampling along array axes.
 
 The grids of this package differ in spacing, extent and axis order, never by a rotation. So each
-axis is resampled by itself: a small weight matrix per axis, and matrix products.
+axis is resampled by itself: a sparse weight matrix per axis, and matrix products.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ def whole_axis(size: int, spacing_mm: float, target_spacing_mm: float) -> AxisGr
     return AxisGrid(start_mm=start_mm, spacing_mm=target_spacing_mm, size=samples)
 
 
-def sampling_matrix(source: AxisGrid, target: AxisGrid) -> NDArray[np.float32]:
+def sampling_matrix(source: AxisGrid, target: AxisGrid) -> sparse.csr_array:
     """Give the weights that turn samples at ``source`` into samples at ``target``.
 
     Linear interpolation; where the target is coarser, a triangle as wide as its spacing averages
@@ -40,7 +41,7 @@ def sampling_matrix(source: AxisGrid, target: AxisGrid) -> NDArray[np.float32]:
 
     Returns
     -------
-    NDArray
+    csr_array
         (target.size, source.size) float32, each row sums to one.
     """
     ratio = max(1.0, target.spacing_mm / source.spacing_mm)
@@ -48,4 +49,18 @@ def sampling_matrix(source: AxisGrid, target: AxisGrid) -> NDArray[np.float32]:
     indices = np.clip(indices, 0, source.size - 1)
     distance = np.abs(indices[:, None] - np.arange(source.size)[None, :])
     weights = np.clip(1 - distance / ratio, 0, None)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return sparse.csr_array(weights.astype(np.float32))
+
+
+def resample_plane(
+    plane: NDArray[np.float32], rows: sparse.csr_array, columns: sparse.csr_array
+) -> NDArray[np.float32]:
+    """Resample one slice (rows, columns)."""
+    return np.asarray((columns @ (rows @ plane).T).T)
+
+
+def resample_slices(planes: NDArray[np.float32], slices: sparse.csr_array) -> NDArray[np.float32]:
+    """Resample a stack (slices, rows, columns) along its slices."""
+    flat = planes.reshape(len(planes), -1)
+    return np.asarray(slices @ flat).reshape(-1, *planes.shape[1:])

@@ -17,7 +17,13 @@ from inference.phantom import (
     PhantomSettings,
     make_phantom,
 )
-from inference.resample import AxisGrid, sampling_matrix, whole_axis
+from inference.resample import (
+    AxisGrid,
+    resample_plane,
+    resample_slices,
+    sampling_matrix,
+    whole_axis,
+)
 from training.config import DataConfig, PhantomConfig
 from training.errors import DataSetError
 
@@ -227,6 +233,6 @@ def _along_all_axes(
         AxisGrid(start_mm=0.0, spacing_mm=mm, size=n)
         for n, mm in zip(phantom.volume.spatial_shape, phantom.volume.spacing, strict=True)
     ]
-    z, y, x = (sampling_matrix(a, b) for a, b in zip(sources, axes, strict=True))
-    planes = np.matmul(np.matmul(y, array), x.T)
-    return np.tensordot(z, planes, axes=1)
+    slices, rows, columns = (sampling_matrix(a, b) for a, b in zip(sources, axes, strict=True))
+    planes = np.stack([resample_plane(plane, rows, columns) for plane in array])
+    return resample_slices(planes, slices)

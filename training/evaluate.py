@@ -73,7 +73,7 @@ def score_case(segmenter: Segmenter, case: Case) -> CaseScore:
         found = np.zeros_like(case.labels)
     return CaseScore(
         case_id=case.case_id,
-        liver_dice=round(dice(found > 0, case.labels > 0), 4),
+        liver_dice=round(float(dice(found > 0, case.labels > 0)), 4),
         tumor_dice=_tumor_dice(found, case),
         true_tumor_ml=_tumor_ml(case.labels, case) if case.tumors_known else None,
         found_tumor_ml=_tumor_ml(found, case),
@@ -85,7 +85,7 @@ def _tumor_dice(found: NDArray[np.uint8], case: Case) -> float | None:
     truth = case.labels == Label.TUMOR
     if not case.tumors_known or not truth.any():
         return None
-    return round(dice(found == Label.TUMOR, truth), 4)
+    return round(float(dice(found == Label.TUMOR, truth)), 4)
 
 
 def _tumor_ml(labels: NDArray[np.uint8], case: Case) -> float:

@@ -1,9 +1,14 @@
 """The model that ships with the node, on a phantom that its training never saw."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from config.settings import InferenceSettings
+from inference import segment as segment_module
+from inference.backend import Predictor
+from inference.errors import BackendError
 from inference.findings import Segmentation
 from inference.labels import Label
 from inference.manifest import find_package, list_packages, verify_package
@@ -57,3 +62,25 @@ def test_other_engines_and_precisions_agree(
     expected, found = segmentation.labels.array, other.labels.array
     assert dice(found > 0, expected > 0) >= 0.99
     assert dice(found == Label.TUMOR, expected == Label.TUMOR) >= 0.9
+
+
+class BrokenGpu:
+    """An engine that starts and then cannot load a network."""
+
+    backend = "onnxruntime"
+    device = "cuda"
+    precision = "fp32"
+
+    def load(self, path: Path) -> Predictor:
+        raise BackendError("no cuDNN")
+
+
+def test_a_broken_gpu_leaves_the_cpu_unless_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, phantom: Phantom
+) -> None:
+    monkeypatch.setattr(segment_module, "open_engine", lambda _settings: BrokenGpu())
+    segmenter = load_segmenter(InferenceSettings(device="auto"))
+    assert segmenter.device == "cpu"
+    assert segmenter.segment(phantom.volume).run.notes == ("the GPU cannot be used",)
+    with pytest.raises(BackendError, match="no cuDNN"):
+        load_segmenter(InferenceSettings(device="cuda"))

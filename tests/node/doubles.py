@@ -1,0 +1,72 @@
+"""A test double of the network, and a node's stores without processes."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+
+from config import RuleAction
+from dicom_io.headers import read_header
+from inference.findings import ModelIdentity, RunRecord, Segmentation
+from inference.labels import Label
+from inference.volume import Volume
+from node.clock import utc_now
+from node.services import Services
+from storage.records import JobRecord, NewJob
+
+MODEL = ModelIdentity(name="double", version="1", digest="d" * 64, license="for tests")
+
+
+class BoxSegmenter:
+    """A test double of the network: a box is the liver, with a smaller one as its lesion."""
+
+    identity = MODEL
+
+    def segment(self, volume: Volume, progress: Callable[[str, float], None]) -> Segmentation:
+        progress("segment", 0.5)
+        labels = np.zeros(volume.shape, np.uint8)
+        labels[3:9, 8:24, 8:24] = Label.LIVER
+        labels[4:6, 10:14, 10:14] = Label.TUMOR
+        run = RunRecord(device="cpu", backend="double", precision="exact", timings_s={})
+        return Segmentation(labels=volume.with_array(labels), model=MODEL, run=run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """The stores, and the files of the series that lies in them."""
+
+    services: Services
+    series_uid: str
+    paths: list[Path]
+
+    def receive(self, path: Path) -> None:
+        """Take in an instance as the receiver does."""
+        header = read_header(path)
+        spooled = self.services.files.spool_path()
+        shutil.copy(path, spooled)
+        stored = self.services.files.commit_instance(spooled, header)
+        self.services.catalog.add_instance(
+            header,
+            path=stored.relative_path,
+            sha256=stored.sha256,
+            size_bytes=stored.size_bytes,
+            calling_ae_title="SCANNER",
+            now=utc_now(),
+        )
+
+    def queue(self, model_digest: str = MODEL.digest) -> JobRecord:
+        """Settle the series and queue its job."""
+        catalog = self.services.catalog
+        job = catalog.settle(
+            catalog.get_series(self.series_uid),
+            RuleAction.PROCESS,
+            rule="test",
+            reason="for a test",
+            job=NewJob(model_name="double", model_version="1", model_digest=model_digest),
+            now=utc_now() + timedelta(milliseconds=1),
+        )
+        assert job is not None
+        return job

@@ -1,0 +1,140 @@
+"""Deliveries to a real archive that answers as it is told."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from doubles import MODEL, BoxSegmenter
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage
+
+from config import RuleAction
+from inference.manifest import find_package
+from node.scheduler import Scheduler
+from node.worker import Worker
+from storage.states import DeliveryState, JobState
+
+
+@dataclass(kw_only=True)
+class Archive:
+    """A Storage SCP with a status of our choice."""
+
+    port: int
+    status: int = 0x0000
+    classes: tuple[str, ...] = (SegmentationStorage, Comprehensive3DSRStorage)
+    stored: list[str] = field(default_factory=list)
+    server: object = None
+
+    def start(self) -> None:
+        ae = AE(ae_title="ARCHIVE")
+        ae.require_called_aet = True
+        for sop_class in self.classes:
+            ae.add_supported_context(sop_class)
+        handlers = [(evt.EVT_C_STORE, self._store)]
+        self.server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.shutdown()
+            self.server = None
+
+    def _store(self, event: evt.Event) -> int:
+        if self.status in (0x0000, 0xB000):
+            self.stored.append(event.request.AffectedSOPInstanceUID)
+        return self.status
+
+
+@pytest.fixture
+def archive(free_port: Callable[[], int]) -> Iterator[Archive]:
+    scp = Archive(port=free_port())
+    yield scp
+    scp.stop()
+
+
+@pytest.fixture
+def produced(hold, archive: Archive):
+    """A job whose results wait for the archive."""
+    peer = {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": archive.port}
+    held = hold(
+        peers={"archive": peer | {"roles": ["destination"]}},
+        delivery={"first_retry_s": 0.001, "max_retry_s": 0.001},
+    )
+    held.queue()
+    Worker(held.services, BoxSegmenter(), threading.Event()).work_once()
+    return held
+
+
+def deliver(held) -> tuple[JobState, DeliveryState, str]:
+    Scheduler(held.services).deliver("archive")
+    [job] = held.services.jobs.list_jobs()
+    [delivery] = held.services.deliveries.list_deliveries(job.id)
+    return job.state, delivery.state, delivery.last_error
+
+
+@pytest.mark.parametrize("status", [0x0000, 0xB000], ids=["success", "warning"])
+def test_success_and_warnings_are_stored(produced, archive: Archive, status: int):
+    archive.status = status
+    archive.start()
+    state, delivery, _ = deliver(produced)
+    assert (state, delivery) == (JobState.DELIVERED, DeliveryState.DELIVERED)
+    assert len(archive.stored) == 2
+
+
+def test_a_refusal_is_told_and_repeated(produced, archive: Archive):
+    archive.status = 0xA700
+    archive.start()
+    state, delivery, error = deliver(produced)
+    assert (state, delivery) == (JobState.DELIVERING, DeliveryState.PENDING)
+    assert "seg.dcm: status 0xA700" in error
+    archive.status = 0x0000
+    assert deliver(produced)[0] is JobState.DELIVERED
+
+
+def test_an_archive_that_takes_no_sr_is_named(produced, archive: Archive):
+    archive.classes = (SegmentationStorage,)
+    archive.start()
+    _, delivery, error = deliver(produced)
+    assert delivery is DeliveryState.PENDING
+    assert "sr.dcm" in error
+    assert "seg.dcm" not in error
+
+
+def test_a_dead_archive_is_named(produced):
+    state, delivery, error = deliver(produced)
+    assert (state, delivery) == (JobState.DELIVERING, DeliveryState.PENDING)
+    assert "ARCHIVE at 127.0.0.1" in error
+
+
+def test_patience_ends_in_failed(hold, archive: Archive):
+    peer = {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": archive.port}
+    held = hold(peers={"archive": peer | {"roles": ["destination"]}}, delivery={"give_up_h": 1e-9})
+    held.queue()
+    Worker(held.services, BoxSegmenter(), threading.Event()).work_once()
+    state, delivery, _ = deliver(held)
+    assert (state, delivery) == (JobState.FAILED, DeliveryState.FAILED)
+
+
+def test_settling_waits_for_quiet_and_decides_once(hold):
+    held = hold(late=2, receive={"quiet_s": 0.0})
+    scheduler = Scheduler(held.services)
+    scheduler.settle()
+    scheduler.settle()
+    [series] = held.services.catalog.list_series()
+    assert (series.settled, series.decision) == (True, RuleAction.PROCESS)
+    [job] = held.services.jobs.list_jobs()
+    assert job.model_digest == find_package("hepar-liver-ct").identity.digest
+    assert job.model_digest != MODEL.digest
+
+
+def test_a_busy_series_stays_open(hold):
+    held = hold(late=2, receive={"quiet_s": 60.0})
+    Scheduler(held.services).settle()
+    assert held.services.jobs.list_jobs() == []
+
+
+def test_a_provably_whole_series_need_not_be_quiet(hold):
+    """The slices announce their number (Images in Acquisition), and there is no gap."""
+    held = hold(receive={"quiet_s": 60.0})
+    Scheduler(held.services).settle()
+    assert len(held.services.jobs.list_jobs()) == 1

@@ -1,0 +1,164 @@
+"""Each outcome of a job, with a test double of the network and real stores."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from doubles import BoxSegmenter, Held
+
+from inference.errors import LiverNotFound
+from node.clock import utc_now
+from node.worker import Worker
+from storage.states import JobState
+
+
+class Raising(BoxSegmenter):
+    """A network that does something else first."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+
+    def segment(self, volume, progress):
+        self.act()
+        return super().segment(volume, progress)
+
+
+def work(held: Held, segmenter: BoxSegmenter | None = None, stop=None) -> bool:
+    worker = Worker(held.services, segmenter or BoxSegmenter(), stop or threading.Event())
+    return worker.work_once()
+
+
+def assert_no_trace(held: Held, job_id: int) -> None:
+    assert not held.services.files.result_folder(job_id).exists()
+    assert not list((held.services.files.data_dir / "spool").iterdir())
+
+
+def test_no_job_is_no_work(hold):
+    assert work(hold()) is False
+
+
+def test_results_are_kept_and_due_for_each_destination(hold):
+    peers = {
+        name: {"ae_title": name.upper(), "host": "127.0.0.1", "roles": ["destination"]}
+        for name in ("one", "two")
+    }
+    held = hold(peers=peers)
+    job = held.queue()
+    assert work(held)
+    assert held.services.jobs.get(job.id).state is JobState.PRODUCED
+    folder = held.services.files.result_folder(job.id)
+    assert {p.name for p in folder.iterdir()} == {
+        "preview.png",
+        "report.json",
+        "seg.dcm",
+        "sr.dcm",
+    }
+    assert [r.role for r in held.services.jobs.results(job.id)] == ["seg", "sr"]
+    deliveries = held.services.deliveries.list_deliveries(job.id)
+    assert [d.destination for d in deliveries] == ["one", "two"]
+    assert work(held) is False
+
+
+def test_without_destinations_it_is_done(hold):
+    held = hold()
+    job = held.queue()
+    work(held)
+    assert held.services.jobs.get(job.id).state is JobState.DELIVERED
+
+
+def test_a_repeat_makes_the_same_bytes(hold):
+    held = hold()
+    job = held.queue()
+    contents = []
+    for _ in range(2):
+        work(held)
+        folder = held.services.files.result_folder(job.id)
+        contents.append({p.name: p.read_bytes() for p in folder.glob("*.dcm")})
+        with held.services.jobs._database.write() as session:
+            session.connection().exec_driver_sql("UPDATE job SET state='QUEUED', attempts=0")
+    assert contents[0] == contents[1]
+
+
+def test_too_few_slices_are_rejected(hold):
+    held = hold(late=3)
+    job = held.queue()
+    work(held)
+    job = held.services.jobs.get(job.id)
+    assert (job.state, job.reason_code) == (JobState.REJECTED, "TOO_FEW_SLICES")
+    assert_no_trace(held, job.id)
+
+
+def test_no_liver_is_rejected(hold):
+    def no_liver() -> None:
+        raise LiverNotFound("nothing there")
+
+    held = hold()
+    job = held.queue()
+    work(held, Raising(no_liver))
+    job = held.services.jobs.get(job.id)
+    assert (job.state, job.reason_code) == (JobState.REJECTED, "LIVER_NOT_FOUND")
+    assert job.reason.startswith("No liver was found")
+    assert_no_trace(held, job.id)
+
+
+def test_a_poison_series_fails_and_the_next_goes_on(hold):
+    def poison() -> None:
+        raise MemoryError("too large")
+
+    held = hold(queue={"max_attempts": 2})
+    job = held.queue()
+    assert work(held, Raising(poison))
+    assert held.services.jobs.get(job.id).state is JobState.QUEUED
+    assert work(held, Raising(poison))
+    job = held.services.jobs.get(job.id)
+    assert job.state is JobState.FAILED
+    assert "too large" in job.reason
+    assert_no_trace(held, job.id)
+    held.services.jobs.retry(job.id, "test", utc_now())
+    assert work(held)
+    assert held.services.jobs.get(job.id).state is JobState.DELIVERED
+
+
+def test_canceled_while_running_drops_the_result(hold):
+    held = hold()
+    job = held.queue()
+    work(held, Raising(lambda: held.services.jobs.cancel(job.id, "test", utc_now())))
+    assert held.services.jobs.get(job.id).state is JobState.CANCELED
+    assert held.services.jobs.results(job.id) == []
+
+
+def test_a_stopping_node_puts_the_job_back(hold):
+    held = hold()
+    job = held.queue()
+    stop = threading.Event()
+    work(held, Raising(stop.set), stop)
+    job = held.services.jobs.get(job.id)
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+    assert_no_trace(held, job.id)
+
+
+def test_another_model_is_refused_with_the_remedy(hold):
+    held = hold(queue={"max_attempts": 1})
+    job = held.queue(model_digest="e" * 64)
+    work(held)
+    job = held.services.jobs.get(job.id)
+    assert job.state is JobState.FAILED
+    assert "inference.model" in job.reason
+
+
+def test_a_slice_that_comes_after_the_claim_puts_the_job_back(
+    hold, monkeypatch: pytest.MonkeyPatch
+):
+    held = hold(late=1)
+    job = held.queue()
+    claim = held.services.jobs.claim
+
+    def claim_then_receive(*args, **kwargs):
+        claimed = claim(*args, **kwargs)
+        held.receive(held.paths[-1])
+        return claimed
+
+    monkeypatch.setattr(held.services.jobs, "claim", claim_then_receive)
+    work(held)
+    job = held.services.jobs.get(job.id)
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
