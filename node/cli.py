@@ -18,8 +18,6 @@ from node.roles import Role
 
 app = typer.Typer(
     name="hepar",
-    help="A PACS-integrated DICOM node: CT series in, liver and liver-tumor SEG and SR out. "
-    "Research use only; not a medical device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -30,6 +28,33 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
+
+
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        from node.version import SOFTWARE_VERSION
+
+        out.print(f"hepar {SOFTWARE_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            is_eager=True,
+            callback=lambda wanted: _print_version(wanted=wanted),
+        ),
+    ] = False,
+) -> None:
+    """Receive CT series from a PACS and send back liver and liver-tumor SEG and SR.
+
+    Research use only; not a medical device.
+    """
+    del version  # its callback has done the work
 
 
 @app.command()
@@ -43,7 +68,6 @@ def serve(
     """Run the node until SIGTERM or Ctrl-C; a role that dies is started again."""
     from dicom_io.rules import check_rules
     from inference.manifest import find_package
-
     from node.log_setup import set_up_logging
     from node.supervisor import Supervisor
 
@@ -104,7 +128,6 @@ def segment(
     and for DICOM input seg.dcm and sr.dcm.
     """
     from inference.segment import load_segmenter
-
     from node.log_setup import set_up_logging
     from node.offline import segment_path
 
@@ -154,7 +177,6 @@ def send(
 ) -> None:
     """Send DICOM files to a peer by C-STORE, as they are."""
     from dicom_io.series import find_series
-
     from node.peers import find_peer
     from node.scu import send_files
 

@@ -3,7 +3,7 @@
 import getpass
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -12,9 +12,11 @@ from config.settings import Settings
 from node.cli_options import ConfigOption, JsonOption, SetOption, load
 from node.clock import utc_now
 from node.console import out, print_json, print_measurements, print_table
-from node.services import Services, open_services
-from storage.records import JobRecord
 from storage.states import JobState
+
+if TYPE_CHECKING:
+    from node.services import Services
+    from storage.records import JobRecord
 
 jobs_app = typer.Typer(help="The job database.", no_args_is_help=True)
 series_app = typer.Typer(help="Received series and what was decided.", no_args_is_help=True)
@@ -26,7 +28,9 @@ db_app = typer.Typer(help="The job database's schema.", no_args_is_help=True)
 JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job.")]
 
 
-def _services(config: Path | None, overrides: list[str] | None) -> Services:
+def _services(config: Path | None, overrides: list[str] | None) -> "Services":
+    from node.services import open_services
+
     return open_services(load(config, overrides).settings)
 
 
@@ -53,7 +57,7 @@ def list_jobs(
     print_table("Jobs", columns, [_job_row(job) for job in jobs])
 
 
-def _job_row(job: JobRecord) -> list[object]:
+def _job_row(job: "JobRecord") -> list[object]:
     reason = f"{job.reason_code}: {job.reason}" if job.reason_code else job.reason
     model = f"{job.model_name} {job.model_version}"
     created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"

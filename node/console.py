@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from node.pipeline import Progress as ProgressCallback
+from node.progress import Progress as ProgressCallback
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

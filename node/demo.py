@@ -29,7 +29,7 @@ from node.archive_scp import EmbeddedArchive
 from node.console import out, print_measurements, print_table, progress_bar
 from node.doctor import Verdict, check_running
 from node.errors import NodeError
-from node.pipeline import Progress
+from node.progress import Progress
 from node.scu import send_files
 from node.services import open_services
 from storage.records import JobRecord

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from config import Settings
 from dicom_io.rules import check_rules
+from inference.errors import InferenceError
 from inference.manifest import find_package, verify_package
 from inference.segment import load_segmenter
-
-from config import Settings
-from inference.errors import InferenceError
 from node.clock import utc_now
 from node.errors import NodeError
 from node.roles import BEAT_S, Role

@@ -15,7 +15,8 @@ from inference.measure import measure
 from inference.preview import draw_preview
 from inference.segment import Segmenter
 from node.errors import NodeError
-from node.pipeline import PREVIEW_TITLE, Progress, StepTimer, no_progress, run_pipeline
+from node.pipeline import PREVIEW_TITLE, run_pipeline
+from node.progress import Progress, StepTimer, no_progress
 
 
 class UnusableInput(NodeError):

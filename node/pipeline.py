@@ -1,49 +1,22 @@
 """The steps of one job, one line each."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from config import Settings
 from dicom_io.results import ResultContext, ResultFile, build_report, write_results
 from dicom_io.series import SourceSeries, read_series
+from inference.findings import Findings, Segmentation
 from inference.measure import measure
 from inference.preview import draw_preview
 from inference.segment import Segmenter
-
-from config import Settings
-from inference.findings import Findings, Segmentation
+from node.progress import Progress, StepTimer, no_progress
 from node.version import SOFTWARE_VERSION
 
 PREVIEW_TITLE = "Hepar: liver and liver tumors"
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the step and the fraction of the whole that is done."""
-
-
-def no_progress(step: str, fraction: float) -> None:
-    """Show nothing."""
-    del step, fraction
-
-
-@dataclass(kw_only=True)
-class StepTimer:
-    """Seconds of each step, and the progress that people see."""
-
-    progress: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str, fraction_before: float) -> Iterator[None]:
-        """Time a step and announce it."""
-        self.progress(name, fraction_before)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

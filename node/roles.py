@@ -8,11 +8,14 @@ import sys
 import threading
 from collections.abc import Callable
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from config import Settings
 from node.clock import utc_now
 from node.log_setup import set_up_logging
-from node.services import Services, open_services
+
+if TYPE_CHECKING:
+    from node.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
     supervised
         Whether standard input is a pipe of the supervisor whose end means: stop.
     """
+    from node.services import open_services
+
     set_up_logging(settings.log, role=role.value)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +67,7 @@ def _stop_with_supervisor(stop: threading.Event) -> None:
     stop.set()
 
 
-def _beat(services: Services, role: Role, stop: threading.Event) -> None:
+def _beat(services: "Services", role: Role, stop: threading.Event) -> None:
     """Write a sign of life until asked to stop."""
 
     def write() -> None:
@@ -76,7 +81,7 @@ def _beat(services: Services, role: Role, stop: threading.Event) -> None:
     threading.Thread(target=write, name="beat").start()
 
 
-def _run_receiver(services: Services, stop: threading.Event) -> None:
+def _run_receiver(services: "Services", stop: threading.Event) -> None:
     from node.scp import Receiver
 
     receiver = Receiver(services.settings, files=services.files, catalog=services.catalog)
@@ -86,7 +91,7 @@ def _run_receiver(services: Services, stop: threading.Event) -> None:
     receiver.stop()
 
 
-def _run_scheduler(services: Services, stop: threading.Event) -> None:
+def _run_scheduler(services: "Services", stop: threading.Event) -> None:
     from node.scheduler import Scheduler
 
     scheduler = Scheduler(services)
@@ -94,7 +99,7 @@ def _run_scheduler(services: Services, stop: threading.Event) -> None:
     scheduler.run(stop)
 
 
-def _run_worker(services: Services, stop: threading.Event) -> None:
+def _run_worker(services: "Services", stop: threading.Event) -> None:
     from node.worker import load_worker
 
     worker = load_worker(services, stop)
@@ -102,7 +107,7 @@ def _run_worker(services: Services, stop: threading.Event) -> None:
     worker.run()
 
 
-def _run_web(services: Services, stop: threading.Event) -> None:
+def _run_web(services: "Services", stop: threading.Event) -> None:
     from node.web import WebServer
 
     server = WebServer(services)
@@ -112,7 +117,7 @@ def _run_web(services: Services, stop: threading.Event) -> None:
     server.stop()
 
 
-_RUN: dict[Role, Callable[[Services, threading.Event], None]] = {
+_RUN: dict[Role, Callable[["Services", threading.Event], None]] = {
     Role.RECEIVER: _run_receiver,
     Role.SCHEDULER: _run_scheduler,
     Role.WORKER: _run_worker,

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
+from config import Settings
 from storage.catalog import Catalog
+from storage.database import open_database
 from storage.deliveries import Deliveries
+from storage.files import FileStore
 from storage.heartbeats import Heartbeats
 from storage.jobs import Jobs
-
-from config import Settings
-from storage.database import open_database
-from storage.files import FileStore
 
 
 @dataclass(frozen=True, kw_only=True)
