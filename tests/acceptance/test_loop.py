@@ -13,6 +13,7 @@ from peers import wait_until
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from dicom_io.ct_enhanced import write_enhanced_ct
 from dicom_io.seg_reader import read_labels
 from dicom_io.series import read_series
 from inference.measure import dice
@@ -62,6 +63,19 @@ def test_storescu_to_orthanc(make_node, orthanc, storescu, synthetic_ct, tmp_pat
     ]
     assert str(source.PatientName) not in node.log
     assert source.PatientID not in node.log
+
+
+def test_enhanced_ct_goes_the_same_way(make_node, storescp, storescu, synthetic_ct, tmp_path):
+    folder = tmp_path / "enhanced"
+    folder.mkdir()
+    write_enhanced_ct(synthetic_ct.phantom.volume, folder / "enhanced.dcm")
+    node = make_node(storescp.toml)
+    send(storescu, folder, node.port)
+    node.wait_for_state(JobState.DELIVERED)
+    [seg] = [path for path in storescp.files() if dcmread(path).Modality == "SEG"]
+    series = read_series(list(folder.iterdir()))
+    truth = synthetic_ct.phantom.labels.match_geometry(series.volume).array
+    assert dice(read_labels(seg, series).array > 0, truth > 0) > LIVER_DICE
 
 
 def test_administrator_commands_and_pages(make_node, storescp, storescu, synthetic_ct):
