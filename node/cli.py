@@ -12,8 +12,9 @@ import typer
 
 from config import SettingsError
 from node.cli_admin import config_app, db_app, jobs_app, model_app, rules_app, series_app
-from node.cli_options import ConfigOption, SetOption, load, passed_on
+from node.cli_options import ConfigOption, SetOption, check_settings, load, passed_on
 from node.console import err, out, print_json, print_measurements, print_table, progress_bar
+from node.errors import WrongCall
 from node.roles import Role
 
 app = typer.Typer(
@@ -66,13 +67,12 @@ def serve(
     ] = ",".join(Role),
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C; a role that dies is started again."""
-    from dicom_io.rules import check_rules
     from inference.manifest import find_package
     from node.log_setup import set_up_logging
     from node.supervisor import Supervisor
 
     loaded = load(config, overrides)
-    check_rules(loaded.settings.rules)
+    check_settings(loaded.settings)
     find_package(loaded.settings.inference.model)
     chosen = [_role(name.strip()) for name in roles.split(",")]
     set_up_logging(loaded.settings.log, role="serve")
@@ -232,7 +232,7 @@ def main() -> None:
     """Run the command line and end the process with its exit code."""
     try:
         app()
-    except SettingsError as error:
+    except (SettingsError, WrongCall) as error:
         err.print(f"[red]{error}[/red]")
         sys.exit(2)
     except Exception as error:

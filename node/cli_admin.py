@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel
 
 from config.settings import Settings
-from node.cli_options import ConfigOption, JsonOption, SetOption, load
+from node.cli_options import ConfigOption, JsonOption, SetOption, check_settings, load
 from node.clock import utc_now
 from node.console import out, print_json, print_measurements, print_table
 from storage.states import JobState
@@ -190,11 +190,11 @@ def try_rules(
 ) -> None:
     """Say for each series which rule decides, and why."""
     from dicom_io.headers import read_attributes
-    from dicom_io.rules import check_rules, decide
+    from dicom_io.rules import decide
     from dicom_io.series import find_series
 
     settings = load(config, overrides).settings
-    check_rules(settings.rules)
+    check_settings(settings)
     rows: list[dict[str, object]] = []
     for path in paths:
         for uid, files in find_series(path).items():
@@ -250,11 +250,8 @@ def verify_model(name: Annotated[str, typer.Argument(help="Name or folder.")]) -
 @config_app.command("check")
 def check_config(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Say whether the settings can be used; the exit code is 2 when not."""
-    from dicom_io.rules import check_rules
-
-    loaded = load(config, overrides)
-    check_rules(loaded.settings.rules)
-    settings = loaded.settings
+    settings = load(config, overrides).settings
+    check_settings(settings)
     out.print(
         f"The settings are good: {settings.node.ae_title} on {settings.node.host}:"
         f"{settings.node.port}, {len(settings.sources)} sources, "

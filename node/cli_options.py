@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from config import LoadedSettings, SettingsError, load_settings
+from config import LoadedSettings, Settings, SettingsError, load_settings
 
 DEFAULT_FILE = Path("hepar.toml")
 
@@ -44,6 +44,22 @@ def load(config: Path | None, overrides: list[str] | None = None) -> LoadedSetti
         When they cannot be used.
     """
     return load_settings(config_path(config), overrides=_tree(overrides or []))
+
+
+def check_settings(settings: Settings) -> None:
+    """Check what only other packages than `config` can judge.
+
+    Raises
+    ------
+    config.SettingsError
+        When a rule names an attribute that there is not.
+    """
+    from dicom_io.rules import check_rules
+
+    try:
+        check_rules(settings.rules)
+    except ValueError as error:
+        raise SettingsError(f"The rules cannot be used: {error}") from error
 
 
 def passed_on(config: Path | None, overrides: list[str] | None) -> list[str]:

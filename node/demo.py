@@ -39,8 +39,8 @@ START_TIMEOUT_S = 60.0
 LOOP_TIMEOUT_S = 300.0
 _SENDER = "SCANNER"
 
+_MARK = "# Written by `hepar demo`."
 _SETTINGS = """\
-# Written by `hepar demo`.
 data_dir = "data"
 
 [node]
@@ -125,7 +125,17 @@ def run_demo(folder: Path, *, seed: int, keep: bool) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier demo left, and nothing else."""
+    """Remove what an earlier demo left, and nothing else.
+
+    Raises
+    ------
+    DemoFailed
+        When the folder holds something that no demo has written.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        settings = folder / "hepar.toml"
+        if not settings.exists() or not settings.read_text("utf-8").startswith(_MARK):
+            raise DemoFailed(f"{folder} holds other things; name an empty folder with --out.")
     for name in ("ct", "archive", "data"):
         shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +157,8 @@ def _free_port() -> int:
 def _write_settings(folder: Path, archive_port: int) -> Settings:
     path = folder / "hepar.toml"
     path.write_text(
-        _SETTINGS.format(
+        f"{_MARK}\n"
+        + _SETTINGS.format(
             node_port=_free_port(),
             web_port=_free_port(),
             archive_port=archive_port,
@@ -167,7 +178,7 @@ def _running_node(
     log = folder / "node.log"
     command = [sys.executable, "-m", "node", "serve", "--config", str(folder / "hepar.toml")]
     with log.open("wb") as sink, _timed(seconds, "start of the node"):
-        process = subprocess.Popen(command, stderr=sink, stdin=subprocess.DEVNULL)  # noqa: S603
+        process = subprocess.Popen(command, stderr=sink, stdin=subprocess.DEVNULL)
         try:
             _wait_until_ready(settings, process, log)
         except BaseException:

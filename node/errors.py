@@ -26,7 +26,15 @@ class PeerRefused(NodeError):
     """A peer answered, and the answer was no."""
 
 
-class UnknownPeer(NodeError):
+class WrongCall(NodeError):
+    """The command was called with something that is not there."""
+
+
+class UnusableInput(WrongCall):
+    """The input path holds nothing that can be segmented."""
+
+
+class UnknownPeer(WrongCall):
     """A name that the settings do not have."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:

@@ -14,13 +14,9 @@ from dicom_io.series import find_series
 from inference.measure import measure
 from inference.preview import draw_preview
 from inference.segment import Segmenter
-from node.errors import NodeError
+from node.errors import UnusableInput
 from node.pipeline import PREVIEW_TITLE, run_pipeline
 from node.progress import Progress, StepTimer, no_progress
-
-
-class UnusableInput(NodeError):
-    """The input path holds nothing that can be segmented."""
 
 
 @dataclass(frozen=True, kw_only=True)

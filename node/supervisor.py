@@ -35,7 +35,7 @@ class _Child:
 
     def start(self) -> None:
         # The pipe is never written to: its end tells the child that we are gone.
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE)  # noqa: S603
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE)
         self.started_at = time.monotonic()
 
     def watch(self) -> None:

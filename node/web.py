@@ -4,6 +4,7 @@ The pages show no patient data. They have no users and no passwords: keep them o
 """
 
 import threading
+import time
 from pathlib import Path
 
 import uvicorn
@@ -18,6 +19,7 @@ from storage.errors import NotFound
 
 _PAGES = Jinja2Templates(directory=Path(__file__).parent / "templates")
 _JOBS_SHOWN = 100
+_START_POLL_S = 0.02
 
 
 def build_app(services: Services) -> FastAPI:
@@ -77,12 +79,23 @@ class WebServer:
         config = uvicorn.Config(
             build_app(services), host=web.host, port=web.port, log_config=None, access_log=False
         )
+        self._address = f"{web.host}:{web.port}"
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, name="web")
 
     def start(self) -> None:
-        """Listen and serve."""
+        """Listen and serve.
+
+        Raises
+        ------
+        OSError
+            When the address cannot be bound; uvicorn's log line says why.
+        """
         self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise OSError(f"cannot listen on {self._address}")
+            time.sleep(_START_POLL_S)
 
     def stop(self) -> None:
         """Finish the requests in progress and stop."""

@@ -12,6 +12,7 @@ import SimpleITK
 from pydicom import dcmread
 
 from dicom_io.ct import write_ct_series
+from dicom_io.nifti import write_nifti
 from inference.measure import dice
 from inference.phantom import PhantomSettings, make_phantom
 
@@ -59,21 +60,34 @@ def test_wrong_calls_end_with_2(tmp_path: Path, arguments: list[str]):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "code", "says"),
     [
-        (["echo", "nobody"], "There is no peer 'nobody'"),
-        (["echo", "X@127.0.0.1:1"], "cannot be reached"),
-        (["segment", "absent", "-o", "out"], "There is no file or folder absent"),
-        (["segment", ".", "-o", "out"], "No DICOM instance was found"),
-        (["jobs", "list"], "hepar db upgrade"),
-        (["model", "show", "nonsense"], "nonsense"),
+        (["echo", "nobody"], 2, "There is no peer 'nobody'"),
+        (["echo", "X@127.0.0.1:1"], 1, "cannot be reached"),
+        (["segment", "absent", "-o", "out"], 2, "There is no file or folder absent"),
+        (["segment", ".", "-o", "out"], 2, "No DICOM instance was found"),
+        (["jobs", "list"], 1, "hepar db upgrade"),
+        (["model", "show", "nonsense"], 1, "nonsense"),
+        (["config", "check", "--set", "node.port"], 2, "KEY=VALUE"),
+        (["config", "check", "--set", "node.port=http"], 2, "node.port"),
+        (["demo", "--out", "."], 1, "name an empty folder"),
     ],
 )
-def test_failed_work_ends_with_1_and_says_why(tmp_path: Path, arguments: list[str], says: str):
+def test_failures_say_why(tmp_path: Path, arguments: list[str], code: int, says: str):
+    (tmp_path / "notes.txt").write_text("not of a demo")
     done = hepar(*arguments, cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert says in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_rules_with_unknown_attributes_are_wrong_settings(tmp_path: Path):
+    (tmp_path / "hepar.toml").write_text(
+        "[[rules]]\nname = 'x'\naction = 'skip'\nwhen = {SeriesDescripton = 'liver'}\n"
+    )
+    done = hepar("config", "check", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "SeriesDescription" in done.stderr
 
 
 def test_config_show_gives_value_and_origin(tmp_path: Path):
@@ -121,8 +135,8 @@ def test_segment_of_a_dicom_folder(tmp_path: Path, phantom):
 
 
 def test_segment_of_a_nifti_file(tmp_path: Path, phantom):
-    image = phantom.volume.to_simpleitk()
-    SimpleITK.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    write_nifti(phantom.volume, tmp_path / "ct.nii.gz")
+    image = SimpleITK.ReadImage(str(tmp_path / "ct.nii.gz"))
     done = hepar("segment", "ct.nii.gz", "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "liver without lesions" in done.stdout
@@ -146,5 +160,5 @@ def test_several_series_ask_for_a_choice(tmp_path: Path, phantom):
     write_ct_series(small.volume, tmp_path / "ct" / "a")
     write_ct_series(small.volume, tmp_path / "ct" / "b", identity=CtIdentity.from_seed(2))
     done = hepar("segment", "ct", "-o", "out", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "choose one with --series" in " ".join(done.stderr.split())

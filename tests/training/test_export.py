@@ -6,11 +6,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
 pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
 
-from inference.errors import ModelPackageError  # noqa: E402  # after the check for torch
-from inference.openvino_backend import OpenVinoEngine  # noqa: E402
-from training import export  # noqa: E402
-from training.errors import ExportError  # noqa: E402
-from training.networks import UNet  # noqa: E402
+from inference.errors import ModelPackageError
+from inference.openvino_backend import OpenVinoEngine
+from training import export
+from training.errors import ExportError
+from training.networks import UNet
 
 # torch warns that this exporter is to be replaced; the new one takes 20 s for such a network.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

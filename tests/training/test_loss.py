@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
 
-from training.loss import organ_loss, tumor_loss  # noqa: E402  # after the check for torch
+from training.loss import organ_loss, tumor_loss
 
 SURE = 12.0
 

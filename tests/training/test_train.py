@@ -5,9 +5,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
 
-from training.config import Experiment  # noqa: E402  # after the check for torch
-from training.errors import DataSetError, ExperimentError  # noqa: E402
-from training.train import (  # noqa: E402
+from training.config import Experiment
+from training.errors import DataSetError, ExperimentError
+from training.train import (
     Trainer,
     build_sampler,
     learning_rate,
