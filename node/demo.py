@@ -139,6 +139,8 @@ def _clear(folder: Path) -> None:
     for name in ("ct", "archive", "data"):
         shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    # At once, so that an interrupted demo is known as one.
+    (folder / "hepar.toml").write_text(f"{_MARK}\n", encoding="utf-8")
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """Keep a lease alive while the work that it covers goes on."""
 
+import logging
 import threading
 from collections.abc import Callable
 
-from storage.errors import LeaseLost, StaleJob
+from storage.errors import LeaseLost, StaleJob, StorageError
+
+logger = logging.getLogger(__name__)
 
 LostLease = LeaseLost | StaleJob
 
@@ -46,3 +49,6 @@ class LeaseKeeper:
             except (LeaseLost, StaleJob) as error:
                 self._lost = error
                 return
+            except StorageError as error:
+                # The lease is three pauses long, so there is time to try again.
+                logger.warning("lease not renewed: %s", error)

@@ -1,5 +1,6 @@
 """The roles of the node: what runs inside each process of ``hepar serve``."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -57,7 +58,11 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
         threading.Thread(target=_stop_with_supervisor, args=(stop,), daemon=True).start()
     services = open_services(settings)
     logger.info("role starts", extra={"action": "start", "pid": os.getpid()})
-    _RUN[role](services, stop)
+    try:
+        _RUN[role](services, stop)
+    finally:
+        # Else the signs of life would go on, and nobody would start the role again.
+        stop.set()
     logger.info("role stopped", extra={"action": "stop"})
 
 
@@ -69,14 +74,19 @@ def _stop_with_supervisor(stop: threading.Event) -> None:
 
 def _beat(services: "Services", role: Role, stop: threading.Event) -> None:
     """Write a sign of life until asked to stop."""
+    host, pid = socket.gethostname(), os.getpid()
 
     def write() -> None:
+        from storage.errors import StorageError
+
         while not stop.is_set():
-            services.heartbeats.beat(
-                role.value, host=socket.gethostname(), pid=os.getpid(), now=utc_now()
-            )
+            try:
+                services.heartbeats.beat(role.value, host=host, pid=pid, now=utc_now())
+            except StorageError as error:
+                logger.warning("no sign of life written: %s", error)
             stop.wait(BEAT_S)
-        services.heartbeats.forget(host=socket.gethostname(), pid=os.getpid())
+        with contextlib.suppress(StorageError):
+            services.heartbeats.forget(host=host, pid=pid)
 
     threading.Thread(target=write, name="beat").start()
 

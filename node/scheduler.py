@@ -93,9 +93,11 @@ class Scheduler:
         path = self._services.catalog.instance_paths(series.series_uid)[0]
         try:
             attributes = read_attributes(self._services.files.absolute(path))
-        except DicomIOError as error:
+        except (DicomIOError, OSError):
+            # It was readable when it came. As a job it is visible, tried again and never lost.
             logger.exception("header cannot be read", extra={"series_uid": series.series_uid})
-            return Decision(action=RuleAction.SKIP, rule="", reason=f"Unreadable header: {error}")
+            reason = "A file can no longer be read; the job says which."
+            return Decision(action=RuleAction.PROCESS, rule="", reason=reason)
         return decide(
             self._services.settings.rules,
             attributes,
@@ -169,6 +171,9 @@ class Scheduler:
             answers = send_files(self._services.settings.node, peer, paths)
         except (PeerUnreachable, OSError) as error:
             return str(error)
+        except Exception as error:
+            logger.exception("results cannot be sent", extra={"job_id": delivery.job_id})
+            return f"{type(error).__name__}: {error}"
         refused = [f"{a.path.name}: {a.answer}" for a in answers if not a.stored]
         return "; ".join(refused) or None
 

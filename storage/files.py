@@ -87,7 +87,12 @@ class FileStore:
         """
         path = self.spool_path()
         with _translated(path):
-            path.write_bytes(content)
+            try:
+                path.write_bytes(content)
+            except OSError:
+                # What a full disk has taken of it would only keep the disk full.
+                path.unlink(missing_ok=True)
+                raise
         return path
 
     def instance_path(self, header: InstanceHeader) -> Path:

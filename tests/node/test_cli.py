@@ -15,6 +15,7 @@ from dicom_io.ct import write_ct_series
 from dicom_io.nifti import write_nifti
 from inference.measure import dice
 from inference.phantom import PhantomSettings, make_phantom
+from node.demo import _clear
 
 
 def hepar(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -79,6 +80,13 @@ def test_failures_say_why(tmp_path: Path, arguments: list[str], code: int, says:
     assert done.returncode == code
     assert says in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_demo_does_not_block_the_next(tmp_path: Path):
+    _clear(tmp_path / "demo")
+    (tmp_path / "demo" / "ct").mkdir()
+    _clear(tmp_path / "demo")
+    assert not (tmp_path / "demo" / "ct").exists()
 
 
 def test_rules_with_unknown_attributes_are_wrong_settings(tmp_path: Path):

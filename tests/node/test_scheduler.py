@@ -10,7 +10,10 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage
 
 from config import RuleAction
+from dicom_io.ct import write_ct_series
+from dicom_io.ct_attributes import CtIdentity
 from inference.manifest import find_package
+from inference.phantom import PhantomSettings, make_phantom
 from node.scheduler import Scheduler
 from node.worker import Worker
 from storage.states import DeliveryState, JobState
@@ -138,3 +141,28 @@ def test_a_provably_whole_series_need_not_be_quiet(hold):
     held = hold(receive={"quiet_s": 60.0})
     Scheduler(held.services).settle()
     assert len(held.services.jobs.list_jobs()) == 1
+
+
+def test_a_lost_file_stops_no_other_series_and_can_be_retried(hold, tmp_path):
+    held = hold(receive={"quiet_s": 0.0}, queue={"max_attempts": 1})
+    other = make_phantom(
+        PhantomSettings(seed=2, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=())
+    )
+    for path in write_ct_series(other.volume, tmp_path / "b", identity=CtIdentity.from_seed(2)):
+        held.receive(path)
+    catalog, files = held.services.catalog, held.services.files
+    for path in catalog.instance_paths(held.series_uid):
+        files.absolute(path).unlink()
+    Scheduler(held.services).settle()
+    assert [series.settled for series in catalog.list_series()] == [True, True]
+    assert len(held.services.jobs.list_jobs()) == 2
+
+
+def test_a_damaged_result_is_a_failed_attempt(produced, archive: Archive):
+    archive.start()
+    [job] = produced.services.jobs.list_jobs()
+    folder = produced.services.files.result_folder(job.id)
+    (folder / "seg.dcm").write_bytes(b"damaged")
+    state, delivery, error = deliver(produced)
+    assert (state, delivery) == (JobState.DELIVERING, DeliveryState.PENDING)
+    assert error

@@ -1,5 +1,6 @@
 """What a sender sees: real associations with the receiver on a free port."""
 
+import errno
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,14 +42,6 @@ class Listening:
     def associate(self, *contexts, calling: str = "SCANNER", called: str = "HEPAR") -> Association:
         ae = AE(ae_title=calling)
         return ae.associate("127.0.0.1", self.port, contexts=list(contexts), ae_title=called)
-
-
-@pytest.fixture(scope="module")
-def slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    phantom = make_phantom(
-        PhantomSettings(seed=1, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=())
-    )
-    return write_ct_series(phantom.volume, tmp_path_factory.mktemp("ct"))
 
 
 @pytest.fixture
@@ -115,14 +108,14 @@ def bare(path: Path) -> Dataset:
     return plain
 
 
-def test_echo_and_store_keep_the_bytes(listen, slices: list[Path]):
+def test_echo_and_store_keep_the_bytes(listen, small_ct: list[Path]):
     node = listen()
     assoc = node.associate(CT, build_context(Verification))
     assert assoc.send_c_echo().Status == 0
-    for path in slices:
+    for path in small_ct:
         assert assoc.send_c_store(path).Status == 0
     assoc.release()
-    sent = dcmread(slices[0])
+    sent = dcmread(small_ct[0])
     record = node.catalog.find_instance(sent.SOPInstanceUID)
     kept = node.files.absolute(record.path)
     assert kept.relative_to(node.files.data_dir).parts == (
@@ -131,8 +124,8 @@ def test_echo_and_store_keep_the_bytes(listen, slices: list[Path]):
         sent.SeriesInstanceUID,
         f"{sent.SOPInstanceUID}.dcm",
     )
-    assert kept.read_bytes().endswith(data_set_bytes(bare(slices[0])))
-    assert node.catalog.get_series(sent.SeriesInstanceUID).instance_count == len(slices)
+    assert kept.read_bytes().endswith(data_set_bytes(bare(small_ct[0])))
+    assert node.catalog.get_series(sent.SeriesInstanceUID).instance_count == len(small_ct)
     assert not list((node.files.data_dir / "spool").iterdir())
 
 
@@ -195,9 +188,9 @@ def _no_study_uid(ds: Dataset) -> None:
 @pytest.mark.parametrize(
     "damage", [_other_sop_instance, _other_sop_class, _no_series_uid, _no_study_uid]
 )
-def test_mismatching_data_sets_get_a900(listen, slices: list[Path], damage):
+def test_mismatching_data_sets_get_a900(listen, small_ct: list[Path], damage):
     node = listen()
-    ds = bare(slices[0])
+    ds = bare(small_ct[0])
     uid = ds.SOPInstanceUID
     damage(ds)
     assoc = node.associate(CT)
@@ -210,14 +203,14 @@ def test_mismatching_data_sets_get_a900(listen, slices: list[Path], damage):
 
 
 @pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.03", "/1.2.3", "1..2"])
-def test_hostile_uids_never_become_paths(listen, slices: list[Path], uid: str):
+def test_hostile_uids_never_become_paths(listen, small_ct: list[Path], uid: str):
     node = listen()
-    content = data_set_bytes(bare(slices[0]))
-    series_uid = str(dcmread(slices[0]).SeriesInstanceUID)
+    content = data_set_bytes(bare(small_ct[0]))
+    series_uid = str(dcmread(small_ct[0]).SeriesInstanceUID)
     padded = series_uid.encode() + (b"\0" if len(series_uid) % 2 else b"")
     forged = uid.encode()[: len(padded)].ljust(len(padded), b"\0")
     assoc = node.associate(CT)
-    answer = store(assoc, content.replace(padded, forged), str(dcmread(slices[0]).SOPInstanceUID))
+    answer = store(assoc, content.replace(padded, forged), str(dcmread(small_ct[0]).SOPInstanceUID))
     assoc.release()
     assert answer.Status == 0xA900
     assert not list((node.files.data_dir / "instances").iterdir())
@@ -225,7 +218,7 @@ def test_hostile_uids_never_become_paths(listen, slices: list[Path], uid: str):
 
 @pytest.mark.filterwarnings("ignore:Expected explicit VR", "ignore:End of file reached")
 @pytest.mark.parametrize("content", [b"\0", 300 * b"\xff", b"this is no DICOM data set at all"])
-def test_undecodable_data_sets_get_c000(listen, slices: list[Path], content: bytes):
+def test_undecodable_data_sets_get_c000(listen, small_ct: list[Path], content: bytes):
     node = listen()
     assoc = node.associate(CT)
     answer = store(assoc, content, "1.2.3")
@@ -234,9 +227,9 @@ def test_undecodable_data_sets_get_c000(listen, slices: list[Path], content: byt
     assert answer.ErrorComment
 
 
-def test_a_data_set_cut_short_gets_c000(listen, slices: list[Path]):
+def test_a_data_set_cut_short_gets_c000(listen, small_ct: list[Path]):
     node = listen()
-    ds = bare(slices[0])
+    ds = bare(small_ct[0])
     assoc = node.associate(CT)
     answer = store(assoc, data_set_bytes(ds)[:-100], ds.SOPInstanceUID)
     assoc.release()
@@ -244,10 +237,27 @@ def test_a_data_set_cut_short_gets_c000(listen, slices: list[Path]):
     assert node.catalog.find_instance(ds.SOPInstanceUID) is None
 
 
-def test_short_disk_gets_a700_before_anything_is_written(listen, slices: list[Path]):
+def test_a_disk_that_fills_up_gets_a700_and_keeps_nothing(
+    listen, small_ct: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    def write_half(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    node = listen()
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    assoc = node.associate(CT)
+    answer = assoc.send_c_store(small_ct[0])
+    assoc.release()
+    assert answer.Status == 0xA700
+    assert not list((node.files.data_dir / "spool").iterdir())
+
+
+def test_short_disk_gets_a700_before_anything_is_written(listen, small_ct: list[Path]):
     node = listen(receive={"min_free_bytes": 10**18})
     assoc = node.associate(CT)
-    answer = assoc.send_c_store(slices[0])
+    answer = assoc.send_c_store(small_ct[0])
     assoc.release()
     assert answer.Status == 0xA700
     assert answer.ErrorComment == "Disk short"
@@ -255,22 +265,22 @@ def test_short_disk_gets_a700_before_anything_is_written(listen, slices: list[Pa
     assert node.catalog.list_series() == []
 
 
-def test_same_bytes_again_are_stored_once(listen, slices: list[Path]):
+def test_same_bytes_again_are_stored_once(listen, small_ct: list[Path]):
     node = listen()
     for _ in range(2):
         assoc = node.associate(CT)
-        assert assoc.send_c_store(slices[0]).Status == 0
+        assert assoc.send_c_store(small_ct[0]).Status == 0
         assoc.release()
     [series] = node.catalog.list_series()
     assert (series.instance_count, series.has_conflicts) == (1, False)
 
 
-def test_other_bytes_under_the_same_uid_are_kept_apart(listen, slices: list[Path]):
+def test_other_bytes_under_the_same_uid_are_kept_apart(listen, small_ct: list[Path]):
     node = listen()
-    changed = dcmread(slices[0])
+    changed = dcmread(small_ct[0])
     changed.InstanceNumber = 999
     assoc = node.associate(CT)
-    assert assoc.send_c_store(slices[0]).Status == 0
+    assert assoc.send_c_store(small_ct[0]).Status == 0
     assert assoc.send_c_store(changed).Status == 0
     assoc.release()
     [series] = node.catalog.list_series()
@@ -284,7 +294,7 @@ def test_other_bytes_under_the_same_uid_are_kept_apart(listen, slices: list[Path
     "syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless]
 )
 def test_other_transfer_syntaxes_are_kept_as_they_come(
-    listen, slices: list[Path], tmp_path: Path, syntax: str
+    listen, small_ct: list[Path], tmp_path: Path, syntax: str
 ):
     [path, *_] = write_ct_series(
         make_phantom(
@@ -304,13 +314,13 @@ def test_other_transfer_syntaxes_are_kept_as_they_come(
 
 
 @pytest.mark.peer
-def test_dcmtk_speaks_to_it(listen, slices: list[Path], program):
+def test_dcmtk_speaks_to_it(listen, small_ct: list[Path], program):
     node = listen()
     options = ["-aet", "SCANNER", "-aec", "HEPAR", "127.0.0.1", str(node.port)]
     subprocess.run([program("echoscu"), *options], check=True, timeout=30)
-    subprocess.run([program("storescu"), *options, *map(str, slices)], check=True, timeout=60)
+    subprocess.run([program("storescu"), *options, *map(str, small_ct)], check=True, timeout=60)
     [series] = node.catalog.list_series()
-    assert series.instance_count == len(slices)
+    assert series.instance_count == len(small_ct)
     refused = subprocess.run(
         [program("echoscu"), "-aet", "NOBODY", "127.0.0.1", str(node.port)],
         check=False,
