@@ -9,7 +9,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,6 +23,7 @@ _SHIPPED_PACKAGE = "models"
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.onnx$")]
 _LabelName = Literal["background", "liver", "tumor"]
+_STAGE_KINDS = ("stack", "volume")
 
 
 class _Section(BaseModel):
@@ -50,17 +51,9 @@ class Grid(_Section):
     native_from_mm: float | None = Field(
         None, gt=0, description="Slices this far apart, or farther, are used as they are."
     )
-    multiple_px: int = Field(32, ge=1, description="Rows and columns are multiples of this.")
-    tile_px: int = Field(384, ge=32, description="Larger slices are cut into tiles of this edge.")
-
-    @model_validator(mode="after")
-    def _tiles_fit(self) -> Self:
-        if self.tile_px % self.multiple_px:
-            raise ValueError("tile_px must be a multiple of multiple_px")
-        return self
 
 
-class Stage(_Section):
+class _Stage(_Section):
     """One network."""
 
     file: _FileName
@@ -69,9 +62,8 @@ class Stage(_Section):
         min_length=2, description="Meaning of the output channels, background first."
     )
     grid: Grid
-    context_slices: int = Field(ge=1, description="Input channels: neighboring slices, odd.")
-    context_distance_mm: float = Field(gt=0, description="Wanted distance of these slices.")
-    batch: int = Field(4, ge=1, description="Slices computed at once.")
+    multiple_px: int = Field(32, ge=1, description="Edges of the input are multiples of this.")
+    tile_px: int = Field(384, ge=32, description="Larger slices are cut into tiles of this edge.")
 
     @model_validator(mode="after")
     def _labels_make_sense(self) -> Self:
@@ -79,8 +71,8 @@ class Stage(_Section):
             raise ValueError("labels must begin with background and hold liver")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ")
-        if self.context_slices % 2 == 0:
-            raise ValueError("context_slices must be odd")
+        if self.tile_px % self.multiple_px:
+            raise ValueError("tile_px must be a multiple of multiple_px")
         return self
 
     @property
@@ -89,10 +81,44 @@ class Stage(_Section):
         return tuple(Label[name.upper()] for name in self.labels)
 
 
+class StackStage(_Stage):
+    """A 2.5D network: it sees a few neighboring slices and labels the middle one."""
+
+    kind: Literal["stack"]
+    context_slices: int = Field(ge=1, description="Input channels: neighboring slices, odd.")
+    context_distance_mm: float = Field(gt=0, description="Wanted distance of these slices.")
+    batch: int = Field(4, ge=1, description="Slices computed at once.")
+
+    @model_validator(mode="after")
+    def _has_a_middle(self) -> Self:
+        if self.context_slices % 2 == 0:
+            raise ValueError("context_slices must be odd")
+        return self
+
+
+class VolumeStage(_Stage):
+    """A 3D network: one input channel, all slices at once."""
+
+    kind: Literal["volume"]
+    tile_slices: int = Field(128, ge=16, description="More slices are cut into tiles of so many.")
+
+    @model_validator(mode="after")
+    def _slices_fit(self) -> Self:
+        if self.tile_slices % self.multiple_px:
+            raise ValueError("tile_slices must be a multiple of multiple_px")
+        return self
+
+
+Stage: TypeAlias = Annotated[StackStage | VolumeStage, Field(discriminator="kind")]
+
+
 class Postprocessing(_Section):
     """What counts as liver and as tumor in the end."""
 
     box_margin_mm: float = Field(ge=0, description="Margin around the liver of the locator.")
+    max_outside_mm: float = Field(
+        gt=0, description="What the segmenter finds farther outside the locator's liver is dropped."
+    )
     min_liver_ml: float = Field(gt=0, description="A smaller liver counts as not found.")
     min_tumor_mm3: float = Field(ge=0, description="Smaller tumor components count as liver.")
 
@@ -162,10 +188,12 @@ def read_package(folder: Path) -> ModelPackage:
 
 def _describe(error: ValidationError) -> str:
     """Name each key that is wrong, and why."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'manifest'}: {fault['msg']}"
-        for fault in error.errors()
-    )
+    return "; ".join(f"{_key(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Give the key of the file; pydantic inserts which of the stage kinds it tried."""
+    return ".".join(str(part) for part in location if part not in _STAGE_KINDS) or "manifest"
 
 
 def _shipped_folder() -> Path:

@@ -1,13 +1,12 @@
 """From class probabilities to clean labels on the source grid."""
 
-from typing import TypeAlias
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.errors import LiverNotFound
 from inference.labels import Label
+from inference.location import Window3d, part_of_axis
 from inference.manifest import Postprocessing
 from inference.preprocess import Axes
 from inference.resample import AxisGrid, resample_plane, sampling_matrix
@@ -15,8 +14,6 @@ from inference.resample import AxisGrid, resample_plane, sampling_matrix
 _FACES = ndimage.generate_binary_structure(3, 1)
 _CORNERS = ndimage.generate_binary_structure(3, 3)
 _MM3_PER_ML = 1000.0
-
-Window3d: TypeAlias = tuple[slice, slice, slice]
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -103,7 +100,7 @@ def to_source_labels(
     """
     window = reached_window(axes, source)
     slices, rows, columns = (
-        sampling_matrix(axis, _part(origin, part))
+        sampling_matrix(axis, part_of_axis(origin, part))
         for axis, origin, part in zip(axes, source, window, strict=True)
     )
     labels = np.zeros([part.stop - part.start for part in window], dtype=np.uint8)
@@ -116,14 +113,6 @@ def to_source_labels(
             fine = np.stack([resample_plane(plane, rows, columns) for plane in coarse])
             labels[index] = np.where(fine.sum(axis=0) > 0.5, values[fine.argmax(axis=0)], 0)
     return labels
-
-
-def _part(axis: AxisGrid, part: slice) -> AxisGrid:
-    return AxisGrid(
-        start_mm=axis.start_mm + part.start * axis.spacing_mm,
-        spacing_mm=axis.spacing_mm,
-        size=max(0, part.stop - part.start),
-    )
 
 
 def clean_labels(

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.manifest import Grid, Window
+from inference.manifest import Grid, Stage, Window
 from inference.resample import (
     AxisGrid,
     resample_plane,
@@ -94,14 +94,20 @@ Box: TypeAlias = tuple[tuple[float, float], tuple[float, float], tuple[float, fl
 """First and last position in mm along each canonical axis, voxel centers."""
 
 
-def whole_grid(scan: Scan, grid: Grid) -> Axes:
+def whole_grid(scan: Scan, stage: Stage) -> Axes:
     """Give the voxels of a stage over a whole scan."""
+    grid, multiple = stage.grid, _plane_multiple(stage)
     slices, rows, columns = scan.axes
     return (
         _whole_slices(slices, grid),
-        _whole_multiple(rows, grid),
-        _whole_multiple(columns, grid),
+        _grow(whole_axis(rows.size, rows.spacing_mm, grid.in_plane_mm), multiple),
+        _grow(whole_axis(columns.size, columns.spacing_mm, grid.in_plane_mm), multiple),
     )
+
+
+def _plane_multiple(stage: Stage) -> int:
+    """Give what rows and columns are grown to; a volume is padded where it is computed."""
+    return stage.multiple_px if stage.kind == "stack" else 1
 
 
 def _whole_slices(axis: AxisGrid, grid: Grid) -> AxisGrid:
@@ -110,23 +116,20 @@ def _whole_slices(axis: AxisGrid, grid: Grid) -> AxisGrid:
     return whole_axis(axis.size, axis.spacing_mm, grid.slice_mm)
 
 
-def _whole_multiple(axis: AxisGrid, grid: Grid) -> AxisGrid:
-    return _grow(whole_axis(axis.size, axis.spacing_mm, grid.in_plane_mm), grid.multiple_px)
-
-
-def box_grid(scan: Scan, grid: Grid, box: Box) -> Axes:
+def box_grid(scan: Scan, stage: Stage, box: Box) -> Axes:
     """Give the voxels of a stage that cover a box, as far as the scan reaches.
 
-    Rows and columns are then grown to the multiple that the network needs; samples beyond the scan
-    repeat its edge.
+    For a 2.5D network rows and columns are then grown to the multiple that it needs; samples beyond
+    the scan repeat its edge.
     """
+    grid, multiple = stage.grid, _plane_multiple(stage)
     slices, rows, columns = (
         _clip_to_axis(axis, limits) for axis, limits in zip(scan.axes, box, strict=True)
     )
     return (
         _box_slices(scan.axes[0], grid, slices),
-        _grow(_cover(rows, grid.in_plane_mm), grid.multiple_px),
-        _grow(_cover(columns, grid.in_plane_mm), grid.multiple_px),
+        _grow(_cover(rows, grid.in_plane_mm), multiple),
+        _grow(_cover(columns, grid.in_plane_mm), multiple),
     )
 
 
@@ -184,15 +187,3 @@ def sample_scan(scan: Scan, axes: Axes, window: Window) -> NDArray[np.float32]:
     planes -= window.low_hu
     planes /= window.high_hu - window.low_hu
     return resample_slices(planes, slices[:, first:last])
-
-
-def bounding_box(mask: NDArray[np.bool_], axes: Axes, margin_mm: float) -> Box:
-    """Give the box around a mask on some voxels, with a margin on all sides."""
-    limits = []
-    for axis, grid in enumerate(axes):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        positions = grid.positions_mm[inside[[0, -1]]]
-        limits.append((float(positions[0]) - margin_mm, float(positions[1]) + margin_mm))
-    slices, rows, columns = limits
-    return slices, rows, columns

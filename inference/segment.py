@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.settings import InferenceSettings
-from inference.backend import Engine, Predictor, ResilientPredictor, open_cpu_engine, open_engine
+from inference.backend import Engine, ResilientPredictor, open_cpu_engine, open_engine
 from inference.errors import BackendError
 from inference.findings import ModelIdentity, RunRecord, Segmentation
+from inference.location import Location, drop_far
 from inference.manifest import ModelPackage, Stage, find_package, verify_package
 from inference.postprocess import (
     check_size,
@@ -27,13 +28,12 @@ from inference.preprocess import (
     Axes,
     Box,
     Scan,
-    bounding_box,
     box_grid,
     orient,
     sample_scan,
     whole_grid,
 )
-from inference.sliding_window import predict_stack
+from inference.sliding_window import predict
 from inference.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -145,8 +145,8 @@ class Segmenter:
         with clock.step("orient"):
             scan = orient(volume)
         with clock.step("locate") as tell:
-            box = self._locate(scan, tell)
-        labels = self._label_box(scan, box, clock)
+            location = self._locate(scan, tell)
+        labels = self._label_box(scan, location, clock)
         return Segmentation(
             labels=volume.with_array(np.ascontiguousarray(scan.order.undo(labels))),
             model=self.identity,
@@ -173,29 +173,33 @@ class Segmenter:
         LiverNotFound
             The model found no liver.
         """
-        return self._locate(orient(volume), lambda _share: None)
+        location = self._locate(orient(volume), lambda _share: None)
+        return location.box(self.package.manifest.postprocessing.box_margin_mm)
 
-    def _locate(self, scan: Scan, tell: Callable[[float], None]) -> Box:
-        """Find the box around the liver."""
+    def _locate(self, scan: Scan, tell: Callable[[float], None]) -> Location:
+        """Find the liver on the coarse grid."""
         manifest = self.package.manifest
-        axes = whole_grid(scan, manifest.locator.grid)
-        probabilities = self._predict(scan, axes, manifest.locator, self._locator, tell)
+        stage = manifest.locator
+        axes = whole_grid(scan, stage)
+        image = sample_scan(scan, axes, manifest.window)
+        probabilities = predict(image, axes[0].spacing_mm, stage, self._locator, tell)
         liver = largest_component(probabilities[0] < 0.5)
         voxel_mm3 = float(np.prod([axis.spacing_mm for axis in axes]))
         check_size(int(liver.sum()), voxel_mm3, manifest.postprocessing)
-        return bounding_box(liver, axes, manifest.postprocessing.box_margin_mm)
+        return Location(liver=liver, axes=axes)
 
-    def _label_box(self, scan: Scan, box: Box, clock: _Clock) -> NDArray[np.uint8]:
-        """Label liver and tumor inside the box; canonical order, whole scan."""
+    def _label_box(self, scan: Scan, location: Location, clock: _Clock) -> NDArray[np.uint8]:
+        """Label liver and tumor around the located liver; canonical order, whole scan."""
         manifest = self.package.manifest
-        axes = box_grid(scan, manifest.segmenter.grid, box)
+        rules = manifest.postprocessing
+        axes = box_grid(scan, manifest.segmenter, location.box(rules.box_margin_mm))
         labels = self._raw_labels(scan, axes, clock)
         with clock.step("postprocess"):
-            voxel_mm3 = float(np.prod(scan.spacing_mm))
+            window = reached_window(axes, scan.axes)
+            drop_far(labels, window, scan.axes, location, rules.max_outside_mm)
             result = np.zeros(scan.array.shape, dtype=np.uint8)
-            result[reached_window(axes, scan.axes)] = clean_labels(
-                labels, voxel_mm3, manifest.postprocessing
-            )
+            voxel_mm3 = float(np.prod(scan.spacing_mm))
+            result[window] = clean_labels(labels, voxel_mm3, rules)
         return result
 
     def _raw_labels(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.uint8]:
@@ -205,20 +209,9 @@ class Segmenter:
         with clock.step("sample"):
             image = sample_scan(scan, axes, manifest.window)
         with clock.step("segment") as tell:
-            probabilities = predict_stack(image, axes[0].spacing_mm, stage, self._segmenter, tell)
+            probabilities = predict(image, axes[0].spacing_mm, stage, self._segmenter, tell)
         with clock.step("resample"):
             return to_source_labels(probabilities, axes, scan.axes, stage.label_values)
-
-    def _predict(
-        self,
-        scan: Scan,
-        axes: Axes,
-        stage: Stage,
-        predictor: Predictor,
-        tell: Callable[[float], None],
-    ) -> NDArray[np.float32]:
-        image = sample_scan(scan, axes, self.package.manifest.window)
-        return predict_stack(image, axes[0].spacing_mm, stage, predictor, tell)
 
     def _take_notes(self) -> tuple[str, ...]:
         locator = (f"locator: {note}" for note in self._locator.take_notes())

@@ -1,35 +1,47 @@
-"""A 2.5D network over a stack of any size: neighboring slices as channels, tiles in the plane."""
+"""A network over a scan of any size.
+
+A 2.5D network is given neighboring slices as channels and tiles in the plane, a 3D network tiles of
+the volume.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.backend import Predictor
-from inference.manifest import Stage
+from inference.manifest import StackStage, Stage, VolumeStage
 
 _OVERLAP = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """Tiles along rows and columns, and how much each pixel of a tile counts."""
+    """Tiles along each axis, and how much each element of a tile counts."""
 
-    row_starts: tuple[int, ...]
-    column_starts: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
     weights: NDArray[np.float32]
-    """(tile rows, tile columns), highest in the middle, nowhere zero."""
+    """Shape of a tile; highest in the middle, nowhere zero."""
+
+    @property
+    def windows(self) -> list[tuple[slice, ...]]:
+        """The tiles."""
+        return [
+            tuple(slice(at, at + size) for at, size in zip(corner, self.weights.shape, strict=True))
+            for corner in product(*self.starts)
+        ]
 
 
-def plan_tiles(rows: int, columns: int, tile_px: int) -> Tiling:
-    """Cover a slice with overlapping tiles, or with one where it is small enough."""
-    height, width = min(rows, tile_px), min(columns, tile_px)
-    return Tiling(
-        row_starts=_starts(rows, height),
-        column_starts=_starts(columns, width),
-        weights=_ramp(height)[:, None] * _ramp(width)[None, :],
-    )
+def plan_tiles(shape: tuple[int, ...], tile: tuple[int, ...]) -> Tiling:
+    """Cover an image with overlapping tiles, or with one where it is small enough."""
+    sizes = [min(size, edge) for size, edge in zip(shape, tile, strict=True)]
+    weights = np.ones(sizes, dtype=np.float32)
+    for axis, size in enumerate(sizes):
+        weights *= _ramp(size).reshape([-1 if other == axis else 1 for other in range(len(sizes))])
+    starts = tuple(_starts(size, edge) for size, edge in zip(shape, sizes, strict=True))
+    return Tiling(starts=starts, weights=weights)
 
 
 def _starts(size: int, tile: int) -> tuple[int, ...]:
@@ -68,7 +80,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def predict_stack(
+def predict(
     image: NDArray[np.float32],
     slice_mm: float,
     stage: Stage,
@@ -80,11 +92,12 @@ def predict_stack(
     Parameters
     ----------
     image:
-        (slices, rows, columns), rows and columns multiples of what the network needs.
+        (slices, rows, columns), 0 to 1; for a 2.5D network rows and columns are multiples of what
+        it needs, for a 3D network anything.
     slice_mm:
         Distance of the slices.
     stage:
-        Context, tile and batch size.
+        Kind of the network, context, tile and batch size.
     predictor:
         The network.
     progress:
@@ -95,32 +108,72 @@ def predict_stack(
     NDArray
         (classes, slices, rows, columns) float32.
     """
+    if stage.kind == "volume":
+        return _predict_volume(image, stage, predictor, progress)
+    return _predict_stack(image, slice_mm, stage, predictor, progress)
+
+
+def _predict_stack(
+    image: NDArray[np.float32],
+    slice_mm: float,
+    stage: StackStage,
+    predictor: Predictor,
+    progress: Callable[[float], None],
+) -> NDArray[np.float32]:
     count, rows, columns = image.shape
-    tiling = plan_tiles(rows, columns, stage.grid.tile_px)
+    tiling = plan_tiles((rows, columns), (stage.tile_px, stage.tile_px))
     step = context_step(slice_mm, stage.context_distance_mm)
     classes = len(stage.labels)
     result = np.empty((classes, *image.shape), dtype=np.float32)
     for first in range(0, count, stage.batch):
         middle = np.arange(first, min(first + stage.batch, count))
         stacks = image[stack_indices(middle, count, step, stage.context_slices)]
-        result[:, middle] = _predict_tiles(stacks, tiling, predictor, classes).swapaxes(0, 1)
+        part = _predict_tiles(stacks, tiling, predictor, classes, lambda _share: None)
+        result[:, middle] = part.swapaxes(0, 1)
         progress((middle[-1] + 1) / count)
     return result
 
 
-def _predict_tiles(
-    stacks: NDArray[np.float32], tiling: Tiling, predictor: Predictor, classes: int
+def _predict_volume(
+    image: NDArray[np.float32],
+    stage: VolumeStage,
+    predictor: Predictor,
+    progress: Callable[[float], None],
 ) -> NDArray[np.float32]:
-    """Give probabilities (batch, classes, rows, columns), averaged where tiles overlap."""
-    if len(tiling.row_starts) == len(tiling.column_starts) == 1:
-        return softmax(predictor(stacks))
-    height, width = tiling.weights.shape
-    total = np.zeros((len(stacks), classes, *stacks.shape[2:]), dtype=np.float32)
-    weight = np.zeros(stacks.shape[2:], dtype=np.float32)
-    for top in tiling.row_starts:
-        for left in tiling.column_starts:
-            window = np.s_[..., top : top + height, left : left + width]
-            part = softmax(predictor(np.ascontiguousarray(stacks[window])))
-            total[window] += part * tiling.weights
-            weight[window] += tiling.weights
+    """Pad with air, as in training, compute, and cut the padding off."""
+    padding = [(missing // 2, missing - missing // 2) for missing in _missing(image, stage)]
+    padded = np.pad(image, padding)
+    tiling = plan_tiles(padded.shape, (stage.tile_slices, stage.tile_px, stage.tile_px))
+    result = _predict_tiles(padded[None, None], tiling, predictor, len(stage.labels), progress)
+    inner = (
+        slice(first, first + size) for (first, _), size in zip(padding, image.shape, strict=True)
+    )
+    return np.asarray(result[0][slice(None), *inner])
+
+
+def _missing(image: NDArray[np.float32], stage: VolumeStage) -> list[int]:
+    return [-size % stage.multiple_px for size in image.shape]
+
+
+def _predict_tiles(
+    batch: NDArray[np.float32],
+    tiling: Tiling,
+    predictor: Predictor,
+    classes: int,
+    progress: Callable[[float], None],
+) -> NDArray[np.float32]:
+    """Give probabilities (batch, classes, ...), averaged where tiles overlap."""
+    windows = tiling.windows
+    if len(windows) == 1:
+        result = softmax(predictor(batch))
+        progress(1.0)
+        return result
+    total = np.zeros((len(batch), classes, *batch.shape[2:]), dtype=np.float32)
+    weight = np.zeros(batch.shape[2:], dtype=np.float32)
+    for done, window in enumerate(windows, start=1):
+        whole = (slice(None), slice(None), *window)
+        part = softmax(predictor(np.ascontiguousarray(batch[whole])))
+        total[whole] += part * tiling.weights
+        weight[window] += tiling.weights
+        progress(done / len(windows))
     return np.asarray(total / weight, dtype=np.float32)

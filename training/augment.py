@@ -1,25 +1,12 @@
 """Random crops of slice stacks, turned, scaled and changed in intensity."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from training.config import AugmentConfig
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """What the network sees and what it should say."""
-
-    image: torch.Tensor
-    """(slices, rows, columns) float32, 0 to 1."""
-    labels: torch.Tensor
-    """(rows, columns) int64."""
-    known: torch.Tensor
-    """(rows, columns) bool, whether liver and tumor are told apart."""
+from training.samples import Sample
 
 
 def _sampling_grid(
@@ -42,9 +29,10 @@ def _sampling_grid(
     return torch.from_numpy(grid[None].astype(np.float32))
 
 
-def _change_intensity(
+def change_intensity(
     rng: np.random.Generator, config: AugmentConfig, image: torch.Tensor
 ) -> torch.Tensor:
+    """Change gain, offset, noise and sharpness of an image (..., rows, columns)."""
     if rng.random() < config.gain_share:
         image = (image - 0.45) * rng.uniform(0.8, 1.2) + 0.45 + rng.uniform(-0.06, 0.06)
     if rng.random() < config.noise_share:
@@ -85,7 +73,7 @@ def augment(
     )[0]
     masks = torch.from_numpy(np.stack([labels, known]).astype(np.float32))[None]
     masks = functional.grid_sample(masks, grid, mode="nearest", align_corners=True)[0]
-    pixels = _change_intensity(rng, config, pixels)
+    pixels = change_intensity(rng, config, pixels)
     if rng.random() < config.reverse_share:
         pixels = pixels.flip(0)
     return Sample(image=pixels, labels=masks[0].long(), known=masks[1] > 0)

@@ -24,6 +24,8 @@ class DataConfig(_Section):
     context_slices: int = Field(5, ge=1, description="Slices shown to the network; odd.")
     context_distance_mm: float = Field(2.0, gt=0, description="Wanted distance between them.")
     patch_px: int = Field(192, ge=32, description="Edge of the square patch.")
+    patch_slices: int = Field(64, ge=16, description="Slices of the patch of a 3D network.")
+    spacing_mm: float = Field(4.0, gt=0, description="Voxel edge of the patch of a 3D network.")
     tumor_slices: float = Field(0.0, ge=0, le=1, description="Share of slices with known tumor.")
     organ_slices: float = Field(0.9, ge=0, le=1, description="Share of slices with liver.")
     image_centers: float = Field(
@@ -48,6 +50,16 @@ class LesionConfig(_Section):
     known_rim_px: int = Field(4, ge=0, description="Rim around a lesion whose label is certain.")
 
 
+class MassConfig(_Section):
+    """Synthetic masses painted into and beside the liver, for a 3D network."""
+
+    lesion_share: float = Field(0.0, ge=0, le=1, description="Share with lesions in the liver.")
+    look_alike_share: float = Field(0.0, ge=0, le=1, description="Share with masses beside it.")
+    count: int = Field(2, ge=1, description="Most masses of a kind in one sample.")
+    lesion_radius_mm: tuple[float, float] = (5.0, 45.0)
+    look_alike_radius_mm: tuple[float, float] = (12.0, 50.0)
+
+
 class AugmentConfig(_Section):
     """Random changes of a sample."""
 
@@ -58,12 +70,15 @@ class AugmentConfig(_Section):
     gain_share: float = Field(0.5, ge=0, le=1, description="Share with another gain and offset.")
     noise_share: float = Field(0.3, ge=0, le=1, description="Share with added noise.")
     blur_share: float = Field(0.2, ge=0, le=1, description="Share blurred in the plane.")
+    elastic_sd_mm: float = Field(4.0, ge=0, description="Bending of a 3D patch.")
+    cut_share: float = Field(0.3, ge=0, le=1, description="Share of 3D scans cut short.")
     reverse_share: float = Field(0.15, ge=0, le=1, description="Share with reversed slice order.")
 
 
 class NetworkConfig(_Section):
     """The U-Net."""
 
+    dimensions: Literal[2, 3] = Field(2, description="2 for slice stacks, 3 for volumes.")
     channels: tuple[int, ...] = Field(description="Feature channels of each level.")
 
 
@@ -86,9 +101,15 @@ class Experiment(_Section):
     data: DataConfig
     phantoms: PhantomConfig = PhantomConfig()
     lesions: LesionConfig = LesionConfig()
+    masses: MassConfig = MassConfig()
     augment: AugmentConfig = AugmentConfig()
     network: NetworkConfig
     optimization: OptimizationConfig
+
+    @property
+    def inputs(self) -> int:
+        """Input channels of the network."""
+        return self.data.context_slices if self.network.dimensions == 2 else 1
 
     @property
     def has_tumor(self) -> bool:

@@ -30,12 +30,13 @@ _OPSET = 17
 _MIN_HALF_VALUES = 1024
 _MAX_DIFFERENCE = 0.02
 _PROBE_PX = 64
+_EDGES = ("slices", "rows", "columns")
 
 
-def write_onnx(network: UNet, slices: int, path: Path) -> None:
-    """Write a network with free batch size, rows and columns."""
-    probe = torch.zeros(2, slices, _PROBE_PX, _PROBE_PX)
-    axes = {0: "batch", 2: "rows", 3: "columns"}
+def write_onnx(network: UNet, path: Path) -> None:
+    """Write a network with free batch size and edges."""
+    probe = torch.zeros(2, network.inputs, *[_PROBE_PX] * network.dimensions)
+    axes = {0: "batch", **dict(enumerate(_EDGES[-network.dimensions :], start=2))}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
         network,
@@ -68,7 +69,7 @@ def store_half(model: onnx.ModelProto) -> None:
         graph.node.insert(position, cast)
 
 
-def check_parity(network: UNet, slices: int, path: Path) -> float:
+def check_parity(network: UNet, path: Path) -> float:
     """Compare ONNX Runtime with torch on noise, and give the largest difference of a probability.
 
     Raises
@@ -77,7 +78,8 @@ def check_parity(network: UNet, slices: int, path: Path) -> float:
         It is larger than half precision explains.
     """
     rng = np.random.default_rng(0)
-    image = rng.random((2, slices, 2 * _PROBE_PX, _PROBE_PX), dtype=np.float32)
+    edges = (2 * _PROBE_PX, *[_PROBE_PX] * (network.dimensions - 1))
+    image = rng.random((2, network.inputs, *edges), dtype=np.float32)
     with torch.inference_mode():
         expected = torch.softmax(network(torch.from_numpy(image)), dim=1).numpy()
     logits = OnnxEngine(device="cpu", threads=0).load(path)(image)
@@ -115,9 +117,8 @@ def export_stage(config: Path, run: Path, path: Path) -> None:
     """Write the network of one run, and check it."""
     experiment = Experiment.read(config)
     network = load_network(run, experiment)
-    slices = experiment.data.context_slices
-    write_onnx(network, slices, path)
-    difference = check_parity(network, slices, path)
+    write_onnx(network, path)
+    difference = check_parity(network, path)
     size_mb = path.stat().st_size / 1e6
     logger.info("%s: %.1f MB, differs from torch by %.5f", path, size_mb, difference)
 

@@ -1,4 +1,4 @@
-"""The network: a plain U-Net over a stack of neighboring slices (2.5D)."""
+"""The networks: plain U-Nets, over a stack of neighboring slices (2.5D) or a volume (3D)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,13 +6,19 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+_CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORMALIZATION = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_POOLING = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_UPSAMPLING = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
 
-def _block(channels_in: int, channels_out: int) -> nn.Sequential:
+
+def _block(dimensions: int, channels_in: int, channels_out: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (channels_in, channels_out):
         layers += [
-            nn.Conv2d(channels, channels_out, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(channels_out),
+            _CONVOLUTION[dimensions](channels, channels_out, 3, padding=1, bias=False),
+            _NORMALIZATION[dimensions](channels_out),
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers)
@@ -23,25 +29,38 @@ class UNet(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
 
     Parameters
     ----------
-    slices:
-        Neighboring slices in the input, the middle one is labeled.
+    inputs:
+        Input channels: the neighboring slices of a 2.5D network, whose middle one is labeled.
     classes:
         Output channels.
     channels:
         Feature channels of each level, the finest first.
+    dimensions:
+        2 for slices, 3 for volumes.
     """
 
-    def __init__(self, slices: int, classes: int, channels: Sequence[int]) -> None:
+    def __init__(
+        self, inputs: int, classes: int, channels: Sequence[int], dimensions: int = 2
+    ) -> None:
         super().__init__()
-        inputs = [slices, *channels[:-1]]
-        self.encoder = nn.ModuleList(_block(a, b) for a, b in zip(inputs, channels, strict=True))
-        self.pool = nn.MaxPool2d(2)
+        before = [inputs, *channels[:-1]]
+        self.inputs = inputs
+        self.dimensions = dimensions
+        self.memory_format = _MEMORY_FORMAT[dimensions]
+        self.encoder = nn.ModuleList(
+            _block(dimensions, a, b) for a, b in zip(before, channels, strict=True)
+        )
+        self.pool = _POOLING[dimensions](2)
         pairs = list(pairwise(channels))[::-1]
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(deep, shallow, kernel_size=2, stride=2) for shallow, deep in pairs
+            _UPSAMPLING[dimensions](deep, shallow, kernel_size=2, stride=2)
+            for shallow, deep in pairs
         )
-        self.decoder = nn.ModuleList(_block(2 * shallow, shallow) for shallow, _ in pairs)
-        self.head = nn.Conv2d(channels[0], classes, kernel_size=1)
+        self.decoder = nn.ModuleList(
+            _block(dimensions, 2 * shallow, shallow) for shallow, _ in pairs
+        )
+        self.head = _CONVOLUTION[dimensions](channels[0], classes, kernel_size=1)
+        self.to(memory_format=self.memory_format)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Compute logits.
@@ -49,13 +68,13 @@ class UNet(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         Parameters
         ----------
         image:
-            (batch, slices, rows, columns), 0 to 1; rows and columns are multiples of
-            2 ** (levels - 1).
+            (batch, inputs, ..., rows, columns), 0 to 1; the spatial axes, two or three, have
+            multiples of 2 ** (levels - 1) elements.
 
         Returns
         -------
         torch.Tensor
-            (batch, classes, rows, columns).
+            (batch, classes, ..., rows, columns).
         """
         skips: list[torch.Tensor] = []
         for level, block in enumerate(self.encoder):

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.augment import Sample
 from training.config import Experiment
 from training.dataset import phantom_cases, read_cases, select_cases
 from training.loss import organ_loss, tumor_loss
 from training.networks import UNet
-from training.sampler import Sampler
+from training.samples import Sample, Sampler
+from training.stacks import StackSampler
+from training.volumes import VolumeSampler
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +36,8 @@ _SMOOTHING = 0.98
 
 def build_network(experiment: Experiment) -> UNet:
     """Give the untrained network of an experiment."""
-    network = UNet(
-        experiment.data.context_slices, len(experiment.labels), experiment.network.channels
-    )
-    network.to(memory_format=torch.channels_last)
-    return network
+    config = experiment.network
+    return UNet(experiment.inputs, len(experiment.labels), config.channels, config.dimensions)
 
 
 def load_network(folder: Path, experiment: Experiment) -> UNet:
@@ -110,7 +108,7 @@ class Trainer:
         rate = learning_rate(self._experiment, self.step, self.elapsed_s)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        batch = self._sampler.batch(self._rng)
+        batch = self._sampler.batch(self._rng, self._experiment.optimization.batch)
         losses = self._losses(batch)
         self._optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -142,7 +140,7 @@ class Trainer:
         logger.info("resumed at step %d, %.1f minutes", self.step, self.elapsed_s / 60)
 
     def _losses(self, batch: Sample) -> dict[str, torch.Tensor]:
-        image = batch.image.contiguous(memory_format=torch.channels_last)
+        image = batch.image.contiguous(memory_format=self._network.memory_format)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._experiment.optimization.bf16):
             logits = self._network(image)
         if self._experiment.has_tumor:
@@ -178,7 +176,9 @@ def build_sampler(experiment: Experiment, data: Path, cache: Path) -> Sampler:
     synthetic = phantom_cases(experiment.phantoms, config.grid, cache)
     logger.info("%d real cases: %s", len(real), " ".join(case.case_id for case in real))
     logger.info("%d synthetic cases", len(synthetic))
-    return Sampler(experiment, real, synthetic)
+    if experiment.network.dimensions == 2:
+        return StackSampler(experiment, real, synthetic)
+    return VolumeSampler(experiment, real, synthetic)
 
 
 def main() -> None:

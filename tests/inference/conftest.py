@@ -26,6 +26,7 @@ low_hu = -160.0
 high_hu = 240.0
 
 [locator]
+kind = "stack"
 file = "locator.onnx"
 sha256 = "{locator}"
 labels = ["background", "liver"]
@@ -37,20 +38,22 @@ in_plane_mm = 3.0
 slice_mm = 3.0
 
 [segmenter]
+kind = "stack"
 file = "segmenter.onnx"
 sha256 = "{segmenter}"
 labels = ["background", "liver", "tumor"]
 context_slices = 5
 context_distance_mm = 2.0
+tile_px = 96
 
 [segmenter.grid]
 in_plane_mm = 1.0
 slice_mm = 1.5
 native_from_mm = 1.25
-tile_px = 96
 
 [postprocessing]
 box_margin_mm = 6.0
+max_outside_mm = 8.0
 min_liver_ml = 5.0
 min_tumor_mm3 = 30.0
 """

@@ -9,7 +9,7 @@ from inference.postprocess import clean_labels, fill_holes, reached_window, to_s
 from inference.preprocess import Axes
 from inference.resample import AxisGrid
 
-RULES = Postprocessing(box_margin_mm=10.0, min_liver_ml=0.1, min_tumor_mm3=8.0)
+RULES = Postprocessing(box_margin_mm=10.0, max_outside_mm=8.0, min_liver_ml=0.1, min_tumor_mm3=8.0)
 LIVER = np.s_[2:10, 2:10, 2:10]
 
 

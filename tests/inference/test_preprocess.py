@@ -3,10 +3,9 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from inference.manifest import Grid, Window
+from inference.manifest import Grid, StackStage, VolumeStage, Window
 from inference.preprocess import (
     AxisOrder,
-    bounding_box,
     box_grid,
     find_axis_order,
     orient,
@@ -15,8 +14,16 @@ from inference.preprocess import (
 )
 from inference.volume import Volume
 
-FINE = Grid(in_plane_mm=1.0, slice_mm=1.5, native_from_mm=1.25, multiple_px=32)
-COARSE = Grid(in_plane_mm=3.0, slice_mm=3.0, multiple_px=16)
+PAPERS = {"file": "any.onnx", "sha256": "0" * 64, "labels": ("background", "liver")}
+FINE = StackStage(
+    kind="stack",
+    grid=Grid(in_plane_mm=1.0, slice_mm=1.5, native_from_mm=1.25),
+    context_slices=5,
+    context_distance_mm=2.0,
+    **PAPERS,
+)
+COARSE = FINE.model_copy(update={"grid": Grid(in_plane_mm=3.0, slice_mm=3.0), "multiple_px": 16})
+VOLUME = VolumeStage(kind="volume", grid=Grid(in_plane_mm=4.0, slice_mm=4.0), **PAPERS)
 WINDOW = Window(low_hu=-160.0, high_hu=240.0)
 
 
@@ -67,6 +74,13 @@ def test_the_whole_grid_covers_the_scan_in_multiples() -> None:
     assert rows.positions_mm.mean() == pytest.approx(99 * 0.57 / 2, abs=1.5)
 
 
+def test_the_grid_of_a_volume_network_is_not_grown() -> None:
+    scan = orient(make_volume((129, 100, 90), (1.6, 0.57, 0.57)))
+    assert [axis.size for axis in whole_grid(scan, VOLUME)] == [52, 14, 13]
+    axes = box_grid(scan, VOLUME, ((10.0, 90.0), (5.0, 25.0), (5.0, 25.0)))
+    assert [axis.size for axis in axes] == [21, 6, 6]
+
+
 @pytest.mark.parametrize(
     ("slice_mm", "expected_mm", "expected_start_mm"),
     [(0.8, 1.5, 3.75), (1.25, 1.25, 3.75), (5.0, 5.0, 0.0)],
@@ -98,10 +112,3 @@ def test_values_outside_the_window_are_clipped() -> None:
     scan = orient(volume.with_array(array))
     image = sample_scan(scan, whole_grid(scan, FINE), WINDOW)
     assert (image.min(), image.max()) == (0.0, 1.0)
-
-
-def test_the_box_around_a_mask_has_its_margin() -> None:
-    scan = orient(make_volume((10, 20, 20), (2.0, 1.0, 1.0)))
-    mask = np.zeros((10, 20, 20), dtype=bool)
-    mask[3:5, 4, 6:9] = True
-    assert bounding_box(mask, scan.axes, 2.5) == ((3.5, 10.5), (1.5, 6.5), (3.5, 10.5))

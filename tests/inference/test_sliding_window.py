@@ -2,22 +2,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.manifest import Grid, Stage
+from inference.manifest import Grid, StackStage, VolumeStage
 from inference.sliding_window import (
     context_step,
     plan_tiles,
-    predict_stack,
+    predict,
     softmax,
     stack_indices,
 )
 
 
-def stage(tile_px: int = 64, slices: int = 3, batch: int = 4) -> Stage:
-    return Stage(
+def stage(tile_px: int = 64, slices: int = 3, batch: int = 4) -> StackStage:
+    return StackStage(
+        kind="stack",
         file="any.onnx",
         sha256="0" * 64,
         labels=("background", "liver"),
-        grid=Grid(in_plane_mm=1.0, slice_mm=1.0, tile_px=tile_px),
+        grid=Grid(in_plane_mm=1.0, slice_mm=1.0),
+        tile_px=tile_px,
         context_slices=slices,
         context_distance_mm=1.0,
         batch=batch,
@@ -39,23 +41,51 @@ def test_an_identity_network_gives_back_the_image(
 ) -> None:
     image = np.random.default_rng(0).uniform(0.01, 0.99, shape).astype(np.float32)
     told: list[float] = []
-    result = predict_stack(image, 1.0, stage(tile_px), logit_of_middle_slice, told.append)
+    result = predict(image, 1.0, stage(tile_px), logit_of_middle_slice, told.append)
     assert np.allclose(result[1], image, atol=1e-5)
     assert np.allclose(result.sum(axis=0), 1, atol=1e-5)
     assert told[-1] == 1.0
     assert told == sorted(told)
 
 
+@pytest.mark.parametrize("shape", [(16, 32, 48), (5, 33, 70), (1, 1, 1), (40, 64, 130)])
+def test_a_volume_network_gets_multiples_and_its_padding_is_cut_off(
+    shape: tuple[int, int, int],
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def network(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(batch.shape)
+        gray = np.clip(batch[:, 0], 0.01, 0.99)
+        return np.stack([np.log(1 - gray), np.log(gray)], axis=1)
+
+    stage = VolumeStage(
+        kind="volume",
+        file="any.onnx",
+        sha256="0" * 64,
+        labels=("background", "liver"),
+        grid=Grid(in_plane_mm=4.0, slice_mm=4.0),
+        multiple_px=16,
+        tile_px=64,
+        tile_slices=32,
+    )
+    image = np.random.default_rng(0).uniform(0.02, 0.98, shape).astype(np.float32)
+    told: list[float] = []
+    result = predict(image, 4.0, stage, network, told.append)
+    assert np.allclose(result[1], image, atol=1e-5)
+    assert all(size % 16 == 0 for batch in seen for size in batch[2:])
+    assert all(batch[:3] <= (1, 1, 32) and max(batch[3:]) <= 64 for batch in seen)
+    assert told[-1] == 1.0
+
+
 def test_tiles_cover_every_pixel_and_stay_inside() -> None:
-    tiling = plan_tiles(500, 389, 384)
-    covered = np.zeros((500, 389), dtype=bool)
-    for top in tiling.row_starts:
-        for left in tiling.column_starts:
-            assert top >= 0
-            assert left >= 0
-            covered[top : top + 384, left : left + 384] = True
-            assert top + 384 <= 500
-            assert left + 384 <= 389
+    shape = (40, 500, 389)
+    tiling = plan_tiles(shape, (32, 384, 384))
+    covered = np.zeros(shape, dtype=bool)
+    for window in tiling.windows:
+        assert all(0 <= part.start < part.stop <= n for part, n in zip(window, shape, strict=True))
+        assert [part.stop - part.start for part in window] == [32, 384, 384]
+        covered[window] = True
     assert covered.all()
     assert tiling.weights.min() > 0
 
@@ -68,7 +98,7 @@ def test_the_network_sees_the_neighbors_and_the_ends_repeated() -> None:
         return np.zeros((len(batch), 2, *batch.shape[2:]), dtype=np.float32)
 
     image = np.broadcast_to(np.arange(5, dtype=np.float32)[:, None, None], (5, 32, 32))
-    predict_stack(np.ascontiguousarray(image), 1.0, stage(batch=2), spy, lambda _share: None)
+    predict(np.ascontiguousarray(image), 1.0, stage(batch=2), spy, lambda _share: None)
     assert np.concatenate(seen).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]]
     assert [len(batch) for batch in seen] == [2, 2, 1]
 

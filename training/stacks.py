@@ -1,17 +1,17 @@
-"""Draws training samples from cases."""
+"""Draws training samples for a network that sees a few neighboring slices (2.5D)."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.sliding_window import context_step, stack_indices
-from training.augment import Sample, augment
+from training.augment import augment
 from training.config import Experiment
 from training.dataset import LEVELS, Case
 from training.lesions import paint_lesion
+from training.samples import Sample, Sampler
 
 _MAX_LESIONS = 3
 
@@ -27,8 +27,8 @@ class _Scan:
         self.tumor_slices = np.flatnonzero(tumor)
 
 
-class Sampler:
-    """Gives random batches.
+class StackSampler(Sampler):
+    """Draws stacks of slices for a 2.5D network.
 
     Parameters
     ----------
@@ -49,15 +49,6 @@ class Sampler:
             for _ in range(data.annotated_weight if (case.labels == 2).any() else 1)
         ]
         self._synthetic = [_Scan(case, data.context_distance_mm) for case in synthetic]
-
-    def batch(self, rng: np.random.Generator) -> Sample:
-        """Draw one batch; the tensors of the sample have a leading batch axis."""
-        samples = [self.sample(rng) for _ in range(self._experiment.optimization.batch)]
-        return Sample(
-            image=torch.stack([sample.image for sample in samples]),
-            labels=torch.stack([sample.labels for sample in samples]),
-            known=torch.stack([sample.known for sample in samples]),
-        )
 
     def sample(self, rng: np.random.Generator) -> Sample:
         """Draw one sample."""

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
+
+from scipy import ndimage
+
+from training.config import Experiment
+from training.dataset import Case
+from training.masses import MassShape, draw_lesion, draw_look_alike, paint_mass
+from training.train import Trainer
+from training.volumes import VolumeSampler
+
+EXPERIMENT = """
+name = "locator"
+labels = ["background", "liver"]
+
+[data]
+grid = "coarse"
+spacing_mm = 4.0
+patch_slices = 16
+patch_px = 32
+
+[masses]
+lesion_share = 0.5
+look_alike_share = 0.5
+
+[network]
+dimensions = 3
+channels = [4, 8]
+
+[optimization]
+minutes = 5.0
+batch = 2
+"""
+
+
+def body() -> Case:
+    """A soft body with a brighter liver on the patient's right."""
+    labels = np.zeros((30, 50, 60), dtype=np.uint8)
+    labels[8:22, 10:40, 5:30] = 1
+    levels = np.where(labels > 0, 90, 60).astype(np.uint8)
+    return Case(
+        case_id="a",
+        levels=levels,
+        labels=labels,
+        spacing_mm=(3.0, 3.0, 3.0),
+        tumors_known=False,
+        fold=0,
+    )
+
+
+@pytest.fixture
+def sampler(tmp_path: Path) -> VolumeSampler:
+    path = tmp_path / "experiment.toml"
+    path.write_text(EXPERIMENT, encoding="utf-8")
+    return VolumeSampler(Experiment.read(path), [body()], [])
+
+
+def test_samples_hold_the_liver_where_the_image_shows_it(sampler: VolumeSampler) -> None:
+    """Without lesions or noise the liver is the brighter part, however it is turned and cut."""
+    quiet = sampler._experiment.model_copy(
+        update={
+            "masses": sampler._experiment.masses.model_copy(
+                update={"lesion_share": 0.0, "look_alike_share": 0.0}
+            ),
+            "augment": sampler._experiment.augment.model_copy(
+                update={"gain_share": 0.0, "noise_share": 0.0, "blur_share": 0.0}
+            ),
+        }
+    )
+    still = VolumeSampler(quiet, [body()], [])
+    rng = np.random.default_rng(0)
+    with_liver = 0
+    for _ in range(20):
+        sample = still.sample(rng)
+        assert sample.image.shape == (1, 16, 32, 32)
+        assert sample.labels.shape == (16, 32, 32)
+        bright = sample.image[0] > 75 / 127
+        assert (bright != (sample.labels > 0)).float().mean() < 0.02
+        with_liver += bool((sample.labels > 0).any())
+    assert with_liver > 10
+
+
+def test_a_run_over_volumes_takes_steps(sampler: VolumeSampler, tmp_path: Path) -> None:
+    trainer = Trainer(sampler._experiment, sampler, tmp_path / "run")
+    losses = [trainer.train_step() for _ in range(2)]
+    assert set(losses[0]) == {"cross_entropy", "organ"}
+    assert all(np.isfinite(list(loss.values())).all() for loss in losses)
+
+
+def paint(
+    case: Case, allowed: NDArray[np.bool_], shape: MassShape, seed: int
+) -> NDArray[np.float32]:
+    image = case.levels.astype(np.float32) / np.float32(127)
+    paint_mass(np.random.default_rng(seed), image, allowed, shape, case.spacing_mm, 90 / 127)
+    return image
+
+
+def test_lesions_change_the_liver_only_and_look_alikes_everything_else() -> None:
+    case = body()
+    organ = case.labels > 0
+    before = case.levels.astype(np.float32) / np.float32(127)
+    distance = ndimage.distance_transform_edt(~organ, sampling=case.spacing_mm).astype(np.float32)
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        lesion = paint(case, organ, draw_lesion(rng, case.labels, (8.0, 20.0)), seed)
+        assert (lesion != before)[organ].any()
+        assert not (lesion != before)[~organ].any()
+        shape = draw_look_alike(rng, distance, before, (15.0, 30.0))
+        assert not organ[shape.center]
+        look_alike = paint(case, ~organ, shape, seed)
+        assert (look_alike != before)[~organ].any()
+        assert not (look_alike != before)[organ].any()
+        touched = ndimage.binary_dilation(look_alike != before, iterations=3)
+        assert touched[organ].any() or min(shape.radii_mm) < distance[shape.center]
