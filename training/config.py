@@ -25,7 +25,8 @@ class DataConfig(_Section):
     context_distance_mm: float = Field(2.0, gt=0, description="Wanted distance between them.")
     patch_px: int = Field(192, ge=32, description="Edge of the square patch.")
     patch_slices: int = Field(64, ge=16, description="Slices of the patch of a 3D network.")
-    spacing_mm: float = Field(4.0, gt=0, description="Voxel edge of the patch of a 3D network.")
+    slice_mm: float = Field(4.0, gt=0, description="Distance of the slices of a 3D network.")
+    in_plane_mm: float = Field(4.0, gt=0, description="Distance of its rows and columns.")
     tumor_slices: float = Field(0.0, ge=0, le=1, description="Share of slices with known tumor.")
     organ_slices: float = Field(0.9, ge=0, le=1, description="Share of slices with liver.")
     image_centers: float = Field(
@@ -58,6 +59,7 @@ class MassConfig(_Section):
     count: int = Field(2, ge=1, description="Most masses of a kind in one sample.")
     lesion_radius_mm: tuple[float, float] = (5.0, 45.0)
     look_alike_radius_mm: tuple[float, float] = (12.0, 50.0)
+    known_rim_mm: float = Field(8.0, ge=0, description="Rim around a lesion, label certain.")
 
 
 class AugmentConfig(_Section):
@@ -85,6 +87,7 @@ class NetworkConfig(_Section):
 class OptimizationConfig(_Section):
     """How the weights are found."""
 
+    warm_start: Path | None = Field(None, description="Run whose weights to begin with.")
     minutes: float = Field(gt=0, description="Time budget; the learning rate decays over it.")
     batch: int = Field(8, ge=1, description="Samples of a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")

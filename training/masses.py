@@ -20,11 +20,21 @@ class MassShape:
     radii_mm: tuple[float, float, float]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PaintedMass:
+    """The voxels that a mass covers."""
+
+    window: tuple[slice, ...]
+    """Part of the volume."""
+    inside: NDArray[np.bool_]
+    """Shape of that part."""
+
+
 def draw_lesion(
-    rng: np.random.Generator, labels: NDArray[np.uint8], radius_mm: tuple[float, float]
+    rng: np.random.Generator, organ: NDArray[np.intp], radius_mm: tuple[float, float]
 ) -> MassShape:
-    """Draw a mass around a random voxel of the liver."""
-    return _draw(rng, np.argwhere(labels > 0), radius_mm)
+    """Draw a mass around a random voxel of the liver, given as (count, 3) indices."""
+    return _draw(rng, organ, radius_mm)
 
 
 def draw_look_alike(
@@ -65,7 +75,7 @@ def paint_mass(
     shape: MassShape,
     spacing_mm: tuple[float, float, float],
     liver_level: float,
-) -> None:
+) -> PaintedMass:
     """Replace what lies inside a mass by its own texture, in place.
 
     Parameters
@@ -82,6 +92,11 @@ def paint_mass(
         Of the volume.
     liver_level:
         Density to which that of the mass is relative.
+
+    Returns
+    -------
+    PaintedMass
+        Which voxels it covers.
     """
     window = tuple(
         slice(max(0, int(at - 1.6 * radius / mm) - 2), int(at + 1.6 * radius / mm) + 3)
@@ -93,6 +108,7 @@ def paint_mass(
     weight = ndimage.gaussian_filter(inside.astype(np.float32), rng.uniform(0.3, 0.8))
     texture = _texture(rng, distance, liver_level)
     image[window] = np.where(allowed[window], part + weight * (texture - part), part)
+    return PaintedMass(window=window, inside=inside)
 
 
 def _distance(

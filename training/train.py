@@ -17,6 +17,7 @@ import torch
 
 from training.config import Experiment
 from training.dataset import phantom_cases, read_cases, select_cases
+from training.errors import ExperimentError
 from training.loss import organ_loss, tumor_loss
 from training.networks import UNet
 from training.samples import Sample, Sampler
@@ -132,12 +133,31 @@ class Trainer:
     def _resume(self) -> None:
         path = self._folder / CHECKPOINT
         if not path.exists():
+            self._warm_start()
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
         logger.info("resumed at step %d, %.1f minutes", self.step, self.elapsed_s / 60)
+
+    def _warm_start(self) -> None:
+        """Begin with the weights of another run, as far as their shapes are the same."""
+        run = self._experiment.optimization.warm_start
+        if run is None:
+            return
+        path = run / CHECKPOINT
+        if not path.exists():
+            raise ExperimentError(f"{path}, whose weights the run is to begin with, is missing")
+        own = self._network.state_dict()
+        given = torch.load(path, map_location="cpu", weights_only=True)["network"]
+        fitting = {
+            name: values
+            for name, values in given.items()
+            if name in own and own[name].shape == values.shape
+        }
+        self._network.load_state_dict({**own, **fitting})
+        logger.info("begins with %d of %d tensors of %s", len(fitting), len(own), path)
 
     def _losses(self, batch: Sample) -> dict[str, torch.Tensor]:
         image = batch.image.contiguous(memory_format=self._network.memory_format)

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from training.config import Experiment
 from training.dataset import Case
+from training.errors import ExperimentError
 from training.masses import MassShape, draw_lesion, draw_look_alike, paint_mass
 from training.train import Trainer
 from training.volumes import VolumeSampler
@@ -20,7 +21,8 @@ labels = ["background", "liver"]
 
 [data]
 grid = "coarse"
-spacing_mm = 4.0
+slice_mm = 4.0
+in_plane_mm = 4.0
 patch_slices = 16
 patch_px = 32
 
@@ -80,7 +82,7 @@ def test_samples_hold_the_liver_where_the_image_shows_it(sampler: VolumeSampler)
         assert sample.image.shape == (1, 16, 32, 32)
         assert sample.labels.shape == (16, 32, 32)
         bright = sample.image[0] > 75 / 127
-        assert (bright != (sample.labels > 0)).float().mean() < 0.02
+        assert (bright != (sample.labels > 0)).float().mean() < 0.06
         with_liver += bool((sample.labels > 0).any())
     assert with_liver > 10
 
@@ -90,6 +92,34 @@ def test_a_run_over_volumes_takes_steps(sampler: VolumeSampler, tmp_path: Path) 
     losses = [trainer.train_step() for _ in range(2)]
     assert set(losses[0]) == {"cross_entropy", "organ"}
     assert all(np.isfinite(list(loss.values())).all() for loss in losses)
+
+
+def test_a_run_begins_with_the_fitting_weights_of_another(
+    sampler: VolumeSampler, tmp_path: Path
+) -> None:
+    first = Trainer(sampler._experiment, sampler, tmp_path / "first")
+    first.train_step()
+    first.save()
+    optimization = sampler._experiment.optimization.model_copy(
+        update={"warm_start": tmp_path / "first"}
+    )
+    other = sampler._experiment.model_copy(
+        update={"optimization": optimization, "labels": ("background", "liver", "tumor")}
+    )
+    second = Trainer(other, sampler, tmp_path / "second")
+    assert second.step == 0
+    second.save()
+    given, taken = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"]
+        for name in ("first", "second")
+    )
+    for name, values in given.items():
+        assert name.startswith("head") or torch.equal(values, taken[name])
+    optimization = optimization.model_copy(update={"warm_start": tmp_path / "nowhere"})
+    with pytest.raises(ExperimentError, match="nowhere"):
+        Trainer(
+            other.model_copy(update={"optimization": optimization}), sampler, tmp_path / "third"
+        )
 
 
 def paint(
@@ -107,7 +137,7 @@ def test_lesions_change_the_liver_only_and_look_alikes_everything_else() -> None
     distance = ndimage.distance_transform_edt(~organ, sampling=case.spacing_mm).astype(np.float32)
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        lesion = paint(case, organ, draw_lesion(rng, case.labels, (8.0, 20.0)), seed)
+        lesion = paint(case, organ, draw_lesion(rng, np.argwhere(organ), (8.0, 20.0)), seed)
         assert (lesion != before)[organ].any()
         assert not (lesion != before)[~organ].any()
         shape = draw_look_alike(rng, distance, before, (15.0, 30.0))
