@@ -1,13 +1,14 @@
-"""Cases for training: real ones from disk and synthetic ones, on the same grids."""
+"""Cases for training: real ones from any known data set and synthetic ones, on the same grids."""
 
-import csv
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from inference.phantom import (
     ContrastPhase,
@@ -17,26 +18,27 @@ from inference.phantom import (
     PhantomSettings,
     make_phantom,
 )
-from inference.resample import (
-    AxisGrid,
-    resample_plane,
-    resample_slices,
-    sampling_matrix,
-    whole_axis,
-)
+from training.cache import digest_files, has_grids, read_grid, write_grids
 from training.config import DataConfig, PhantomConfig
 from training.errors import DataSetError
+from training.grids import LEVELS, Gridded, levels_to_hu, make_grids
+from training.readers import DataSet, ScanEntry, open_data_set
+from training.readers.compact import CompactEntry
+from training.scans import LabeledScan
+
+__all__ = [
+    "DEFAULT_CACHE",
+    "LEVELS",
+    "Case",
+    "phantom_cases",
+    "read_cases",
+    "read_mixed_cases",
+    "select_cases",
+]
 
 logger = logging.getLogger(__name__)
 
-LEVELS = 127
-"""Arrays on disk hold the HU window as 0 to this number."""
-WINDOW_HU = (-160.0, 240.0)
-COARSE_MM = 3.0
-FINE_MM = 1.0
-_MARGIN_MM = 30.0
-_THIN_MM = 1.25
-_THIN_TARGET_MM = 1.5
+DEFAULT_CACHE = Path("runs/cases")
 _MAX_PHANTOM_LESIONS = 7
 
 
@@ -57,47 +59,141 @@ class Case:
     @property
     def hu(self) -> NDArray[np.float32]:
         """CT numbers, clipped to the window."""
-        low, high = WINDOW_HU
-        return self.levels.astype(np.float32) * np.float32((high - low) / LEVELS) + np.float32(low)
+        return levels_to_hu(self.levels)
 
 
-def read_cases(folder: Path, grid: str, tumor_free: tuple[str, ...] = ()) -> list[Case]:
+def read_cases(
+    folder: Path, grid: str, tumor_free: tuple[str, ...] = (), cache: Path = DEFAULT_CACHE
+) -> list[Case]:
     """Read all cases of a data set that exist on a grid.
 
     Parameters
     ----------
     folder:
-        Holds ``cases.csv`` and the sub-folders ``coarse`` and ``fine``.
+        A data set in one of the layouts of `training.readers`.
     grid:
-        Name of the sub-folder.
+        ``coarse`` or ``fine``.
     tumor_free:
         Cases to take as annotated although they have no tumor labels.
+    cache:
+        Folder for the scans on their grids; the compact set needs none.
 
     Raises
     ------
     DataSetError
-        The table or an image is missing or cannot be read.
+        The layout is not known, or something is missing or cannot be read.
     """
+    return read_mixed_cases([folder], grid, tumor_free, cache)
+
+
+def read_mixed_cases(
+    folders: Sequence[Path],
+    grid: str,
+    tumor_free: tuple[str, ...] = (),
+    cache: Path = DEFAULT_CACHE,
+) -> list[Case]:
+    """Read the cases of several data sets as `read_cases` does, one data set after the other.
+
+    A patient has one fold in all of them, and patients that occur in several are named in a
+    warning. Scans without a liver are left out, and named.
+    """
+    data_sets = [open_data_set(folder) for folder in folders]
+    for data_set in data_sets:
+        logger.info("%s: %s, %d scans", data_set.folder, data_set.name, len(data_set))
+    _warn_of_repeated_patients(data_sets)
+    entries = _agree_on_folds(data_sets)
+    _fill_cache(entries, cache)
+    found = [(entry, _read_gridded(entry, grid, cache)) for entry in entries]
+    empty = [entry.case_id for entry, gridded in found if gridded and not gridded.has_liver]
+    if empty:
+        logger.warning("left out, no liver is labeled in them: %s", " ".join(empty))
+    return [
+        _make_case(entry, gridded, tumor_free)
+        for entry, gridded in found
+        if gridded and gridded.has_liver
+    ]
+
+
+def _warn_of_repeated_patients(data_sets: Sequence[DataSet]) -> None:
+    """Say whose scans count more than once; LiTS holds all of 3D-IRCADb-01."""
+    seen: dict[str, DataSet] = {}
+    repeated: dict[str, list[str]] = {}
+    for data_set in data_sets:
+        for patient_id in dict.fromkeys(entry.patient_id for entry in data_set):
+            first = seen.setdefault(patient_id, data_set)
+            if first is not data_set:
+                both = f"{first.name} and {data_set.name}"
+                repeated.setdefault(both, []).append(patient_id)
+    for both, patients in repeated.items():
+        logger.warning(
+            "%s have %d patients in common, who count twice: %s",
+            both,
+            len(patients),
+            " ".join(patients),
+        )
+
+
+def _agree_on_folds(data_sets: Sequence[DataSet]) -> list[ScanEntry]:
+    """Give all scans; where one data set names the fold of a patient, it counts in all."""
+    named = {
+        entry.patient_id: entry.fold
+        for data_set in data_sets
+        if data_set.names_folds
+        for entry in data_set
+    }
+    return [
+        replace(entry, fold=named.get(entry.patient_id, entry.fold))
+        for data_set in data_sets
+        for entry in data_set
+    ]
+
+
+def _fill_cache(entries: Sequence[ScanEntry], cache: Path) -> None:
+    """Read what the cache lacks; go on after a bad scan, so that all are named at once."""
+    names = [(entry, _cache_name(entry)) for entry in entries if not _is_gridded(entry)]
+    missing = [(entry, name) for entry, name in names if not has_grids(cache, name)]
+    refused = []
+    steps = track(
+        missing,
+        description=f"Resampling into {cache}",
+        console=Console(stderr=True),
+        disable=not missing,
+    )
+    for entry, name in steps:
+        try:
+            write_grids(cache, name, make_grids(entry.read()))
+        except DataSetError as error:
+            refused.append(str(error))
+    if refused:
+        raise DataSetError("\n".join(refused))
+
+
+def _cache_name(entry: ScanEntry) -> str:
     try:
-        with (folder / "cases.csv").open(encoding="utf-8", newline="") as table:
-            rows = [row for row in csv.DictReader(table) if row[f"{grid}_size"]]
-        return [_read_case(folder / grid, row, tumor_free) for row in rows]
-    except (OSError, KeyError, RuntimeError) as error:
-        raise DataSetError(f"{folder}: {error}") from error
+        return f"{entry.case_id}-{digest_files(entry.files)}"
+    except (DataSetError, OSError) as error:
+        raise DataSetError(f"{entry.case_id}: {error}") from error
 
 
-def _read_case(folder: Path, row: dict[str, str], tumor_free: tuple[str, ...]) -> Case:
-    case_id = row["case_id"]
-    image = SimpleITK.ReadImage(str(folder / f"{case_id}_ct.nii.gz"))
-    labels = SimpleITK.ReadImage(str(folder / f"{case_id}_label.nii.gz"))
-    x_mm, y_mm, z_mm = image.GetSpacing()
+def _is_gridded(entry: ScanEntry) -> bool:
+    return isinstance(entry, CompactEntry)
+
+
+def _read_gridded(entry: ScanEntry, grid: str, cache: Path) -> Gridded | None:
+    """Read a scan on a grid; none where a compact set does not have it there."""
+    if isinstance(entry, CompactEntry):
+        return entry.read_grid(grid) if grid in entry.grids else None
+    return read_grid(cache, _cache_name(entry), grid)
+
+
+def _make_case(entry: ScanEntry, gridded: Gridded, tumor_free: tuple[str, ...]) -> Case:
     return Case(
-        case_id=case_id,
-        levels=SimpleITK.GetArrayFromImage(image).astype(np.uint8),
-        labels=SimpleITK.GetArrayFromImage(labels).astype(np.uint8),
-        spacing_mm=(z_mm, y_mm, x_mm),
-        tumors_known=row["tumor_labels"] == "yes" or case_id in tumor_free,
-        fold=int(row["fold"]) if row["fold"] else None,
+        case_id=entry.case_id,
+        levels=gridded.levels,
+        labels=gridded.labels,
+        spacing_mm=gridded.spacing_mm,
+        tumors_known=entry.tumors_known or entry.case_id in tumor_free,
+        fold=entry.fold,
     )
 
 
@@ -128,34 +224,31 @@ def phantom_cases(config: PhantomConfig, grid: str, cache: Path) -> list[Case]:
 
 
 def _cached_phantom(seed: int, grid: str, cache: Path) -> Case:
-    path = cache / f"phantom{seed}_{grid}.npz"
-    if not path.exists():
+    name = f"phantom{seed}"
+    if not has_grids(cache, name):
         logger.info("making phantom %d", seed)
-        _make_phantom(seed, cache)
-    with np.load(path) as stored:
-        z_mm, y_mm, x_mm = (float(value) for value in stored["spacing_mm"])
-        return Case(
-            case_id=f"phantom{seed}",
-            levels=stored["levels"],
-            labels=stored["labels"],
-            spacing_mm=(z_mm, y_mm, x_mm),
-            tumors_known=True,
-            fold=None,
-            synthetic=True,
-        )
+        write_grids(cache, name, make_grids(_scan_phantom(seed)))
+    gridded = read_grid(cache, name, grid)
+    return Case(
+        case_id=name,
+        levels=gridded.levels,
+        labels=gridded.labels,
+        spacing_mm=gridded.spacing_mm,
+        tumors_known=True,
+        fold=None,
+        synthetic=True,
+    )
 
 
-def _make_phantom(seed: int, cache: Path) -> None:
+def _scan_phantom(seed: int) -> LabeledScan:
     phantom = _draw_phantom(seed)
-    for grid in ("coarse", "fine"):
-        axes = _coarse_axes(phantom) if grid == "coarse" else _fine_axes(phantom)
-        levels, labels = _resample(phantom, axes)
-        np.savez_compressed(
-            cache / f"phantom{seed}_{grid}.npz",
-            levels=levels,
-            labels=labels,
-            spacing_mm=np.array([axis.spacing_mm for axis in axes]),
-        )
+    return LabeledScan(
+        case_id=f"phantom{seed}",
+        patient_id=f"phantom{seed}",
+        volume=phantom.volume,
+        labels=phantom.labels.array,
+        tumors_known=True,
+    )
 
 
 def _draw_phantom(seed: int) -> Phantom:
@@ -188,51 +281,3 @@ def _with_room(settings: PhantomSettings) -> Phantom:
         except ValueError:
             settings = replace(settings, lesions=settings.lesions[:-1])
     return make_phantom(settings)
-
-
-def _coarse_axes(phantom: Phantom) -> list[AxisGrid]:
-    shape, spacing = phantom.volume.spatial_shape, phantom.volume.spacing
-    return [whole_axis(n, mm, COARSE_MM) for n, mm in zip(shape, spacing, strict=True)]
-
-
-def _fine_axes(phantom: Phantom) -> list[AxisGrid]:
-    """Give the liver box with a margin at 1 mm in the plane, thin slices at 1.5 mm."""
-    organ = phantom.labels.array > 0
-    spacing = phantom.volume.spacing
-    slice_mm = _THIN_TARGET_MM if spacing[0] < _THIN_MM else spacing[0]
-    axes = []
-    for axis, target_mm in enumerate((slice_mm, FINE_MM, FINE_MM)):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(organ.any(axis=others))
-        first_mm = max(0.0, inside[0] * spacing[axis] - _MARGIN_MM)
-        last_mm = min((organ.shape[axis] - 1), inside[-1]) * spacing[axis] + _MARGIN_MM
-        last_mm = min(last_mm, (organ.shape[axis] - 1) * spacing[axis])
-        size = int((last_mm - first_mm) / target_mm) + 1
-        axes.append(AxisGrid(start_mm=float(first_mm), spacing_mm=target_mm, size=size))
-    return axes
-
-
-def _resample(
-    phantom: Phantom, axes: list[AxisGrid]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Resample the image and, class by class, the labels."""
-    low, high = WINDOW_HU
-    image = (np.clip(phantom.volume.array, low, high).astype(np.float32) - low) / (high - low)
-    truth = phantom.labels.array
-    levels = np.rint(_along_all_axes(image, phantom, axes) * LEVELS).astype(np.uint8)
-    classes = [
-        _along_all_axes((truth == value).astype(np.float32), phantom, axes) for value in range(3)
-    ]
-    return levels, np.argmax(classes, axis=0).astype(np.uint8)
-
-
-def _along_all_axes(
-    array: NDArray[np.float32], phantom: Phantom, axes: list[AxisGrid]
-) -> NDArray[np.float32]:
-    sources = [
-        AxisGrid(start_mm=0.0, spacing_mm=mm, size=n)
-        for n, mm in zip(phantom.volume.spatial_shape, phantom.volume.spacing, strict=True)
-    ]
-    slices, rows, columns = (sampling_matrix(a, b) for a, b in zip(sources, axes, strict=True))
-    planes = np.stack([resample_plane(plane, rows, columns) for plane in array])
-    return resample_slices(planes, slices)

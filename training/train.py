@@ -9,14 +9,14 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from training.config import Experiment
-from training.dataset import phantom_cases, read_cases, select_cases
+from training.dataset import DEFAULT_CACHE, phantom_cases, read_mixed_cases, select_cases
 from training.errors import ExperimentError
 from training.loss import organ_loss, tumor_loss
 from training.networks import UNet
@@ -188,12 +188,24 @@ def _smooth(before: Mapping[str, float], losses: Mapping[str, float]) -> dict[st
     }
 
 
-def build_sampler(experiment: Experiment, data: Path, cache: Path) -> Sampler:
-    """Read the cases of an experiment, without the held-out fold, and make its phantoms."""
+def build_sampler(
+    experiment: Experiment, data: Sequence[Path], phantoms: Path, cache: Path = DEFAULT_CACHE
+) -> Sampler:
+    """Read the cases of an experiment, without the held-out fold, and make its phantoms.
+
+    Parameters
+    ----------
+    experiment:
+        What to train.
+    data:
+        Folders of data sets.
+    phantoms, cache:
+        Folders that keep phantoms and real scans on their grids.
+    """
     config = experiment.data
-    cases = read_cases(data, config.grid, config.tumor_free)
+    cases = read_mixed_cases(data, config.grid, config.tumor_free, cache)
     real = select_cases(cases, config, held_out=False)
-    synthetic = phantom_cases(experiment.phantoms, config.grid, cache)
+    synthetic = phantom_cases(experiment.phantoms, config.grid, phantoms)
     logger.info("%d real cases: %s", len(real), " ".join(case.case_id for case in real))
     logger.info("%d synthetic cases", len(synthetic))
     if experiment.network.dimensions == 2:
@@ -205,15 +217,22 @@ def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description="Train one stage of a model.")
     parser.add_argument("config", type=Path, help="experiment file (TOML)")
-    parser.add_argument("--data", type=Path, required=True, help="folder with cases.csv")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action="append",
+        help="folder of a data set, as published; may be given again",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--phantoms", type=Path, default=Path("runs/phantoms"), help="cache")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="cache of real scans")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     experiment = Experiment.read(arguments.config)
-    sampler = build_sampler(experiment, arguments.data, arguments.phantoms)
+    sampler = build_sampler(experiment, arguments.data, arguments.phantoms, arguments.cache)
     Trainer(experiment, sampler, arguments.out).run()
 
 

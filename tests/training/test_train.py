@@ -5,6 +5,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
 
+from dicom_io.nifti import write_nifti
+from inference.volume import Volume
+from training import train
 from training.config import Experiment
 from training.errors import DataSetError, ExperimentError
 from training.train import (
@@ -22,7 +25,7 @@ def experiment(experiment_file: Path) -> Experiment:
 
 @pytest.fixture
 def trainer(experiment: Experiment, data_folder: Path, tmp_path: Path) -> Trainer:
-    sampler = build_sampler(experiment, data_folder, tmp_path / "phantoms")
+    sampler = build_sampler(experiment, [data_folder], tmp_path / "phantoms")
     return Trainer(experiment, sampler, tmp_path / "run")
 
 
@@ -34,7 +37,7 @@ def test_a_run_goes_on_where_it_stopped(
     assert all(np.isfinite(list(loss.values())).all() for loss in losses)
     trainer.elapsed_s = 12.5
     trainer.save()
-    sampler = build_sampler(experiment, data_folder, tmp_path / "phantoms")
+    sampler = build_sampler(experiment, [data_folder], tmp_path / "phantoms")
     again = Trainer(experiment, sampler, tmp_path / "run")
     assert (again.step, again.elapsed_s) == (3, 12.5)
     again.train_step()
@@ -64,14 +67,14 @@ def test_the_held_out_fold_is_never_read_for_training(
     experiment: Experiment, data_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        build_sampler(experiment, data_folder, tmp_path / "phantoms")
+        build_sampler(experiment, [data_folder], tmp_path / "phantoms")
     assert "2 real cases: a b" in caplog.text
 
 
 def test_a_sample_knows_where_tumors_are_told_apart(
     experiment: Experiment, data_folder: Path, tmp_path: Path
 ) -> None:
-    sampler = build_sampler(experiment, data_folder, tmp_path / "phantoms")
+    sampler = build_sampler(experiment, [data_folder], tmp_path / "phantoms")
     rng = np.random.default_rng(0)
     samples = [sampler.sample(rng) for _ in range(30)]
     whole = [sample for sample in samples if sample.known.all()]
@@ -94,4 +97,35 @@ def test_an_unknown_key_is_refused(experiment_file: Path) -> None:
 
 def test_missing_data_are_named(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"cases\.csv"):
-        build_sampler(experiment, tmp_path, tmp_path / "phantoms")
+        build_sampler(experiment, [tmp_path], tmp_path / "phantoms")
+
+
+def write_lits(folder: Path, number: int) -> None:
+    labels = np.zeros((12, 40, 40), dtype=np.uint8)
+    labels[2:10, 5:35, 5:30] = 1
+    labels[4:7, 10:20, 10:20] = 2
+    affine = np.diag((2.5, 1.0, 1.0, 1.0))[[2, 1, 0, 3]]
+    folder.mkdir(exist_ok=True)
+    for name, array in (("volume", 60 * labels.astype(np.int16)), ("segmentation", labels)):
+        volume = Volume(array=array, affine=affine, coordinate_system="PATIENT")
+        write_nifti(volume, folder / f"{name}-{number}.nii")
+
+
+def test_data_sets_are_trained_on_as_published(
+    experiment_file: Path, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = experiment_file.read_text(encoding="utf-8")
+    experiment_file.write_text(text.replace("minutes = 5.0", "minutes = 1e-9"), encoding="utf-8")
+    for number in (2, 3):
+        write_lits(tmp_path / "lits", number)
+    options = {
+        "--data": tmp_path / "lits",
+        "--out": tmp_path / "run",
+        "--cache": tmp_path / "cases",
+    }
+    words = [str(word) for option in options.items() for word in option]
+    arguments = ["train", str(experiment_file), *words, "--data", str(data_folder)]
+    monkeypatch.setattr("sys.argv", [*arguments, "--phantoms", str(tmp_path / "phantoms")])
+    train.main()
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    assert len(list((tmp_path / "cases").iterdir())) == 4
