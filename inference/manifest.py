@@ -136,6 +136,9 @@ class ModelManifest(_Section):
     locator: Stage
     segmenter: Stage
     postprocessing: Postprocessing
+    held_out_fold: int | None = Field(
+        None, ge=0, description="Fold of the training data that no network of it has seen."
+    )
     metrics: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="Measured values by case, by name."
     )

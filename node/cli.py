@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the work failed, 2 the call or the settings are wrong.
 
 import logging
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -226,6 +227,15 @@ def doctor(
         print_table("hepar doctor", ["check", "verdict", "detail"], rows)
     if any(check.verdict is Verdict.BAD for check in checks):
         raise typer.Exit(1)
+
+
+def _add_extra_commands() -> None:
+    """Take in the commands that installed extras bring, such as `hepar train`."""
+    for command in entry_points(group="hepar.commands"):
+        app.command(command.name)(command.load())
+
+
+_add_extra_commands()
 
 
 def main() -> None:

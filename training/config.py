@@ -87,13 +87,21 @@ class NetworkConfig(_Section):
 class OptimizationConfig(_Section):
     """How the weights are found."""
 
-    warm_start: Path | None = Field(None, description="Run whose weights to begin with.")
+    warm_start: str | None = Field(None, description="Stage whose weights to begin with.")
     minutes: float = Field(gt=0, description="Time budget; the learning rate decays over it.")
     batch: int = Field(8, ge=1, description="Samples of a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
     bf16: bool = Field(default=True, description="Compute the network in bfloat16.")
     seed: int = Field(0, ge=0, description="Seed of all random numbers.")
+
+
+class ExportConfig(_Section):
+    """How the network is run after training."""
+
+    tile_px: int = Field(384, ge=32, description="Larger slices are cut into tiles of this edge.")
+    tile_slices: int = Field(128, ge=16, description="Slices of a tile of a 3D network.")
+    batch: int = Field(4, ge=1, description="Slices that a 2.5D network computes at once.")
 
 
 class Experiment(_Section):
@@ -108,6 +116,38 @@ class Experiment(_Section):
     augment: AugmentConfig = AugmentConfig()
     network: NetworkConfig
     optimization: OptimizationConfig
+    export: ExportConfig = ExportConfig()
+
+    def adapted(self, *, held_out_fold: int | None, minutes: float | None) -> Self:
+        """Give the experiment with another fold kept apart, and perhaps another time budget."""
+        data = self.data.model_copy(update={"held_out_fold": held_out_fold})
+        optimization = self.optimization
+        if minutes is not None:
+            optimization = optimization.model_copy(update={"minutes": minutes})
+        return self.model_copy(update={"data": data, "optimization": optimization})
+
+    def without_changes(self) -> Self:
+        """Give the experiment with samples as they are: nothing is painted, turned or scaled."""
+        still = AugmentConfig(
+            min_scale=1.0,
+            max_scale=1.0,
+            rotation_sd_deg=0.0,
+            shift_px=0.0,
+            gain_share=0.0,
+            noise_share=0.0,
+            blur_share=0.0,
+            elastic_sd_mm=0.0,
+            cut_share=0.0,
+            reverse_share=0.0,
+        )
+        return self.model_copy(
+            update={
+                "augment": still,
+                "phantoms": PhantomConfig(),
+                "lesions": LesionConfig(),
+                "masses": MassConfig(),
+            }
+        )
 
     @property
     def inputs(self) -> int:

@@ -1,11 +1,10 @@
-"""Make a model package: ``python -m training.export --locator RUN --segmenter RUN --out FOLDER``.
+"""Make a model package of two training runs.
 
 Each run's last checkpoint becomes an ONNX file whose weights are stored in half precision (they are
-widened to single precision when the file is loaded); the manifest is written from a template with
-the digests filled in. What was written is computed again with ONNX Runtime and compared with torch.
+widened to single precision when the file is loaded). What was written is computed again with ONNX
+Runtime and compared with torch.
 """
 
-import argparse
 import hashlib
 import logging
 import tomllib
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import tomli_w
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
@@ -21,8 +21,9 @@ from inference.manifest import MANIFEST_NAME, ModelPackage, read_package, verify
 from inference.onnx_backend import OnnxEngine
 from training.config import Experiment
 from training.errors import ExportError
+from training.grids import COARSE_MM, FINE_MM, THIN_MM, THIN_TARGET_MM, WINDOW_HU
 from training.networks import UNet
-from training.train import load_network
+from training.trainer import load_network, read_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ _MIN_HALF_VALUES = 1024
 _MAX_DIFFERENCE = 0.02
 _PROBE_PX = 64
 _EDGES = ("slices", "rows", "columns")
+_STACK_GRIDS = {
+    "coarse": {"in_plane_mm": COARSE_MM, "slice_mm": COARSE_MM},
+    "fine": {"in_plane_mm": FINE_MM, "slice_mm": THIN_TARGET_MM, "native_from_mm": THIN_MM},
+}
 
 
 def write_onnx(network: UNet, path: Path) -> None:
@@ -90,55 +95,76 @@ def check_parity(network: UNet, path: Path) -> float:
     return difference
 
 
-def write_manifest(template: Path, folder: Path) -> ModelPackage:
-    """Fill the digests of the weight files into a template, and read the result as a package.
+def export_package(locator: Path, segmenter: Path, papers: Path, out: Path) -> ModelPackage:
+    """Make a package of two training runs.
+
+    Parameters
+    ----------
+    locator, segmenter:
+        Folders of the runs.
+    papers:
+        What the manifest says beside the networks (TOML).
+    out:
+        Folder of the package.
 
     Raises
     ------
+    ExportError
+        The papers cannot be read, or an ONNX file does not compute what torch does.
+    ExperimentError
+        A folder holds no trained run.
     ModelPackageError
-        The template does not make a valid manifest.
+        Papers and networks together make no valid manifest.
     """
-    text = template.read_text(encoding="utf-8")
-    for stage in _stages(text):
-        digest = hashlib.sha256((folder / stage["file"]).read_bytes()).hexdigest()
-        text = text.replace(f'"sha256 of {stage["file"]}"', f'"{digest}"')
-    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
-    package = read_package(folder)
+    try:
+        content = tomllib.loads(papers.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{papers}: {error}") from error
+    low_hu, high_hu = WINDOW_HU
+    content["window"] = {"low_hu": low_hu, "high_hu": high_hu}
+    content["locator"] = _export_stage(locator, out / "locator.onnx")
+    content["segmenter"] = _export_stage(segmenter, out / "segmenter.onnx")
+    fold = read_experiment(segmenter).data.held_out_fold
+    if fold is not None:
+        content["held_out_fold"] = fold
+    (out / MANIFEST_NAME).write_text(tomli_w.dumps(content), encoding="utf-8")
+    package = read_package(out)
     verify_package(package)
     return package
 
 
-def _stages(text: str) -> list[dict[str, Any]]:
-    tables = tomllib.loads(text)
-    return [tables["locator"], tables["segmenter"]]
-
-
-def export_stage(config: Path, run: Path, path: Path) -> None:
-    """Write the network of one run, and check it."""
-    experiment = Experiment.read(config)
-    network = load_network(run, experiment)
+def _export_stage(run: Path, path: Path) -> dict[str, Any]:
+    """Write the network of one run, check it, and give its section of the manifest."""
+    experiment = read_experiment(run)
+    network = load_network(run)
     write_onnx(network, path)
     difference = check_parity(network, path)
     size_mb = path.stat().st_size / 1e6
     logger.info("%s: %.1f MB, differs from torch by %.5f", path, size_mb, difference)
+    return {
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "labels": list(experiment.labels),
+        "multiple_px": 2 ** (len(experiment.network.channels) - 1),
+        **describe_stage(experiment),
+    }
 
 
-def main() -> None:
-    """Run the program."""
-    parser = argparse.ArgumentParser(description="Make a model package from two training runs.")
-    configs = Path(__file__).parent / "configs"
-    for name in ("locator", "segmenter"):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"run of the {name}")
-        parser.add_argument(f"--{name}-config", type=Path, default=configs / f"{name}.toml")
-    parser.add_argument("--manifest", type=Path, default=configs / "manifest.toml")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the package")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    export_stage(arguments.locator_config, arguments.locator, arguments.out / "locator.onnx")
-    export_stage(arguments.segmenter_config, arguments.segmenter, arguments.out / "segmenter.onnx")
-    package = write_manifest(arguments.manifest, arguments.out)
-    logger.info("%s %s, %s", package.manifest.name, package.manifest.version, package.folder)
-
-
-if __name__ == "__main__":
-    main()
+def describe_stage(experiment: Experiment) -> dict[str, Any]:
+    """Give what the manifest says of the input of a network: the one that it was trained on."""
+    data, tiles = experiment.data, experiment.export
+    if experiment.network.dimensions == 3:
+        return {
+            "kind": "volume",
+            "tile_px": tiles.tile_px,
+            "tile_slices": tiles.tile_slices,
+            "grid": {"in_plane_mm": data.in_plane_mm, "slice_mm": data.slice_mm},
+        }
+    return {
+        "kind": "stack",
+        "context_slices": data.context_slices,
+        "context_distance_mm": data.context_distance_mm,
+        "batch": tiles.batch,
+        "tile_px": tiles.tile_px,
+        "grid": _STACK_GRIDS[data.grid],
+    }

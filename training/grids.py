@@ -34,8 +34,9 @@ WINDOW_HU = (-160.0, 240.0)
 COARSE_MM = 3.0
 FINE_MM = 1.0
 _MARGIN_MM = 30.0
-_THIN_MM = 1.25
-_THIN_TARGET_MM = 1.5
+THIN_MM = 1.25
+"""Slices closer than this are resampled on the fine grid."""
+THIN_TARGET_MM = 1.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,8 +118,8 @@ def _limits_mm(axis: AxisGrid, organ: NDArray[np.bool_], number: int) -> tuple[f
 
 def _fine_slices(axis: AxisGrid, limits: tuple[float, float] | None) -> AxisGrid:
     """Give slices of the scan as they are: between two of them nothing has been measured."""
-    if limits is None or axis.spacing_mm < _THIN_MM:
-        return _fill(limits, _THIN_TARGET_MM)
+    if limits is None or axis.spacing_mm < THIN_MM:
+        return _fill(limits, THIN_TARGET_MM)
     first = int(np.floor(limits[0] / axis.spacing_mm))
     last = min(axis.size - 1, int(np.ceil(limits[1] / axis.spacing_mm)))
     start_mm = first * axis.spacing_mm

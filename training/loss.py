@@ -1,7 +1,12 @@
-"""Cross-entropy and Dice that respect what the annotators did not look for."""
+"""Losses and scores that respect what the annotators did not look for."""
+
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
+
+from inference.labels import Label
+from training.samples import Sample
 
 _CLASS_WEIGHTS = (1.0, 1.0, 2.0)
 
@@ -18,9 +23,9 @@ def organ_loss(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Te
     Parameters
     ----------
     logits:
-        (batch, 2, rows, columns).
+        (batch, 2, ..., rows, columns).
     labels:
-        (batch, rows, columns) int64; every label above 0 is organ.
+        (batch, ..., rows, columns) int64; every label above 0 is organ.
     """
     truth = (labels > 0).long()
     log_probability = functional.log_softmax(logits.float(), dim=1)
@@ -41,15 +46,15 @@ def tumor_loss(
     Parameters
     ----------
     logits:
-        (batch, 3, rows, columns).
+        (batch, 3, ..., rows, columns).
     labels:
-        (batch, rows, columns) int64, 0 background, 1 liver, 2 tumor.
+        (batch, ..., rows, columns) int64, 0 background, 1 liver, 2 tumor.
     known:
-        (batch, rows, columns) bool, whether liver and tumor are told apart there.
+        (batch, ..., rows, columns) bool, whether liver and tumor are told apart there.
     """
     log_probability = functional.log_softmax(logits.float(), dim=1)
     probability = log_probability.exp()
-    weights = torch.tensor(_CLASS_WEIGHTS)
+    weights = torch.tensor(_CLASS_WEIGHTS, device=logits.device)
     told_apart = functional.nll_loss(log_probability, labels, weight=weights, reduction="none")
     organ = torch.logsumexp(log_probability[:, 1:], dim=1)
     merged = -torch.where(labels == 0, log_probability[:, 0], organ)
@@ -59,3 +64,30 @@ def tumor_loss(
         "organ": soft_dice_loss(1 - probability[:, 0], (labels > 0).float()),
         "tumor": soft_dice_loss(probability[:, 2] * certain, (labels == 2).float() * certain),
     }
+
+
+def batch_dice(found: Sequence[torch.Tensor], batches: Sequence[Sample]) -> dict[str, float]:
+    """Give the Dice coefficient of organ and tumor, pooled over batches.
+
+    Parameters
+    ----------
+    found:
+        Class of each element, (batch, ..., rows, columns).
+    batches:
+        The truth. Tumors count where they were annotated; without any there is no value for them.
+    """
+    organ = [(labels > 0, batch.labels > 0) for labels, batch in zip(found, batches, strict=True)]
+    tumor = [
+        ((labels == Label.TUMOR) & batch.known, (batch.labels == Label.TUMOR) & batch.known)
+        for labels, batch in zip(found, batches, strict=True)
+    ]
+    score = {"organ": _pooled_dice(organ)}
+    if any(bool(truth.any()) for _, truth in tumor):
+        score["tumor"] = _pooled_dice(tumor)
+    return score
+
+
+def _pooled_dice(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    overlap = sum(int((found & truth).sum()) for found, truth in pairs)
+    total = sum(int(found.sum()) + int(truth.sum()) for found, truth in pairs)
+    return 2 * overlap / total if total else 1.0

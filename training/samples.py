@@ -1,6 +1,7 @@
 """What a network is shown in training, and who draws it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,21 @@ class Sample:
     known: torch.Tensor
     """(..., rows, columns) bool, whether liver and tumor are told apart."""
 
+    def to(self, device: str) -> "Sample":
+        """Give the sample in the memory of a device."""
+        return Sample(
+            image=self.image.to(device), labels=self.labels.to(device), known=self.known.to(device)
+        )
+
+
+def stack_samples(samples: Sequence[Sample]) -> Sample:
+    """Make one batch of samples; its tensors have a leading batch axis."""
+    return Sample(
+        image=torch.stack([sample.image for sample in samples]),
+        labels=torch.stack([sample.labels for sample in samples]),
+        known=torch.stack([sample.known for sample in samples]),
+    )
+
 
 class Sampler(ABC):
     """Source of random samples."""
@@ -25,12 +41,3 @@ class Sampler(ABC):
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> Sample:
         """Draw one sample."""
-
-    def batch(self, rng: np.random.Generator, count: int) -> Sample:
-        """Draw some samples; their tensors get a leading batch axis."""
-        samples = [self.sample(rng) for _ in range(count)]
-        return Sample(
-            image=torch.stack([sample.image for sample in samples]),
-            labels=torch.stack([sample.labels for sample in samples]),
-            known=torch.stack([sample.known for sample in samples]),
-        )

@@ -13,7 +13,6 @@ labels = ["background", "liver", "tumor"]
 
 [data]
 grid = "fine"
-held_out_fold = 1
 context_slices = 3
 patch_px = 32
 tumor_slices = 0.5

@@ -9,13 +9,28 @@ pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
 from inference.errors import ModelPackageError
 from inference.openvino_backend import OpenVinoEngine
 from training import export
+from training.config import Experiment
 from training.errors import ExportError
 from training.networks import UNet
+from training.trainer import build_network
 
 # torch warns that this exporter is to be replaced; the new one takes 20 s for such a network.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-TEMPLATE = Path(export.__file__).parent / "configs" / "manifest.toml"
+PAPERS = """
+format_version = 1
+name = "tiny"
+version = "0.0.1"
+description = "Nothing."
+license = "Free."
+training_data = []
+
+[postprocessing]
+box_margin_mm = 10.0
+max_outside_mm = 8.0
+min_liver_ml = 1.0
+min_tumor_mm3 = 10.0
+"""
 
 
 @pytest.fixture
@@ -64,19 +79,38 @@ def test_another_network_is_noticed(network: UNet, tmp_path: Path) -> None:
         export.check_parity(network, path)
 
 
-def test_the_manifest_gets_the_digests(tmp_path: Path) -> None:
-    for name in ("locator.onnx", "segmenter.onnx"):
-        (tmp_path / name).write_bytes(name.encode())
-    package = export.write_manifest(TEMPLATE, tmp_path)
-    assert package.manifest.locator.sha256 != package.manifest.segmenter.sha256
-    assert "sha256 of" not in (tmp_path / "manifest.toml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        ("min_liver_ml = 1.0", "", ModelPackageError, "min_liver_ml"),
+        ("[postprocessing]", "[postprocessing", ExportError, "papers.toml"),
+    ],
+)
+def test_papers_that_make_no_manifest(
+    tmp_path: Path, old: str, new: str, error: type[Exception], message: str
+) -> None:
+    papers = tmp_path / "papers.toml"
+    papers.write_text(PAPERS.replace(old, new), encoding="utf-8")
+    for stage in ("locator", "segmenter"):
+        save_run(tmp_path / stage)
+    with pytest.raises(error, match=message):
+        export.export_package(
+            tmp_path / "locator", tmp_path / "segmenter", papers, tmp_path / "package"
+        )
 
 
-def test_a_template_without_a_stage_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "locator.onnx").write_bytes(b"")
-    (tmp_path / "segmenter.onnx").write_bytes(b"")
-    template = tmp_path / "template.toml"
-    text = TEMPLATE.read_text(encoding="utf-8")
-    template.write_text(text.replace("min_liver_ml = 50.0", ""), encoding="utf-8")
-    with pytest.raises(ModelPackageError, match="min_liver_ml"):
-        export.write_manifest(template, tmp_path)
+def save_run(folder: Path) -> None:
+    """Write what a run leaves, without training."""
+    experiment = Experiment.model_validate(
+        {
+            "name": "any",
+            "labels": ("background", "liver"),
+            "data": {"grid": "coarse"},
+            "network": {"channels": (4, 8), "dimensions": 3},
+            "optimization": {"minutes": 1.0},
+        }
+    )
+    folder.mkdir()
+    (folder / "experiment.json").write_text(experiment.model_dump_json(), encoding="utf-8")
+    state = {"network": build_network(experiment).state_dict()}
+    torch.save(state, folder / "checkpoint.pt")

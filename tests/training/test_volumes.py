@@ -12,7 +12,7 @@ from training.config import Experiment
 from training.dataset import Case
 from training.errors import ExperimentError
 from training.masses import MassShape, draw_lesion, draw_look_alike, paint_mass
-from training.train import Trainer
+from training.trainer import Trainer
 from training.volumes import VolumeSampler
 
 EXPERIMENT = """
@@ -100,13 +100,8 @@ def test_a_run_begins_with_the_fitting_weights_of_another(
     first = Trainer(sampler._experiment, sampler, tmp_path / "first")
     first.train_step()
     first.save()
-    optimization = sampler._experiment.optimization.model_copy(
-        update={"warm_start": tmp_path / "first"}
-    )
-    other = sampler._experiment.model_copy(
-        update={"optimization": optimization, "labels": ("background", "liver", "tumor")}
-    )
-    second = Trainer(other, sampler, tmp_path / "second")
+    other = sampler._experiment.model_copy(update={"labels": ("background", "liver", "tumor")})
+    second = Trainer(other, sampler, tmp_path / "second", warm_start=tmp_path / "first")
     assert second.step == 0
     second.save()
     given, taken = (
@@ -115,11 +110,8 @@ def test_a_run_begins_with_the_fitting_weights_of_another(
     )
     for name, values in given.items():
         assert name.startswith("head") or torch.equal(values, taken[name])
-    optimization = optimization.model_copy(update={"warm_start": tmp_path / "nowhere"})
     with pytest.raises(ExperimentError, match="nowhere"):
-        Trainer(
-            other.model_copy(update={"optimization": optimization}), sampler, tmp_path / "third"
-        )
+        Trainer(other, sampler, tmp_path / "third", warm_start=tmp_path / "nowhere")
 
 
 def paint(

@@ -1,0 +1,142 @@
+"""The whole way: data sets as published, two short runs, a package, a scan through it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
+pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
+
+from typer.testing import CliRunner, Result
+
+from config.settings import InferenceSettings
+from dicom_io.nifti import write_nifti
+from inference.errors import LiverNotFound
+from inference.manifest import read_package
+from inference.segment import load_segmenter
+from inference.volume import Volume
+from node.cli import app
+from training.errors import ExperimentError
+from training.recipe import read_recipe
+
+# torch warns that this exporter is to be replaced; the new one takes 20 s for such a network.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+PAPERS = """
+format_version = 1
+name = "tiny"
+version = "0.0.1"
+description = "Two steps of training."
+license = "Free."
+training_data = []
+
+[postprocessing]
+box_margin_mm = 10.0
+max_outside_mm = 8.0
+min_liver_ml = 1.0
+min_tumor_mm3 = 10.0
+"""
+
+LOCATOR = """
+name = "locator"
+labels = ["background", "liver"]
+
+[data]
+grid = "coarse"
+patch_slices = 16
+patch_px = 32
+
+[network]
+dimensions = 3
+channels = [4, 8]
+
+[optimization]
+minutes = 0.01
+batch = 2
+"""
+
+
+@pytest.fixture
+def recipe_folder(tmp_path: Path, experiment_file: Path) -> Path:
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    segmenter = experiment_file.read_text(encoding="utf-8").replace(
+        "minutes = 5.0", "minutes = 0.01"
+    )
+    for name, text in (("papers", PAPERS), ("locator", LOCATOR), ("segmenter", segmenter)):
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def lits_folder(tmp_path: Path) -> Path:
+    labels = np.zeros((12, 40, 40), dtype=np.uint8)
+    labels[2:10, 5:35, 5:30] = 1
+    labels[4:7, 10:20, 10:20] = 2
+    affine = np.diag((2.5, 1.0, 1.0, 1.0))[[2, 1, 0, 3]]
+    folder = tmp_path / "lits"
+    folder.mkdir()
+    for number in (2, 3):
+        for name, array in (("volume", 60 * labels.astype(np.int16)), ("segmentation", labels)):
+            volume = Volume(array=array, affine=affine, coordinate_system="PATIENT")
+            write_nifti(volume, folder / f"{name}-{number}.nii")
+    return folder
+
+
+def run_train(recipe: Path, data: Path, tmp_path: Path, *options: str) -> Result:
+    paths = {"--data": data, "--out": tmp_path / "out", "--cache": tmp_path / "cases"}
+    words = [str(word) for option in paths.items() for word in option]
+    phantoms = ["--phantoms", str(tmp_path / "phantoms")]
+    return CliRunner().invoke(app, ["train", str(recipe), *words, *phantoms, *options])
+
+
+def test_one_command_makes_a_package_that_runs(
+    recipe_folder: Path, lits_folder: Path, tmp_path: Path
+) -> None:
+    result = run_train(recipe_folder, lits_folder, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(tmp_path / "out" / "package")
+    for stage in ("locator", "segmenter"):
+        for name in ("checkpoint.pt", "experiment.json", "curves.png"):
+            assert (tmp_path / "out" / stage / name).stat().st_size > 0
+    assert len(list((tmp_path / "cases").iterdir())) == 4
+    segmenter = load_segmenter(InferenceSettings(model=str(tmp_path / "out" / "package")))
+    manifest = segmenter.package.manifest
+    assert (manifest.locator.kind, manifest.segmenter.kind) == ("volume", "stack")
+    assert manifest.segmenter.context_slices == 3
+    assert manifest.held_out_fold is None
+    array = np.zeros((20, 64, 64), dtype=np.int16)
+    scan = Volume(array=array, affine=np.diag((2.0, 1.0, 1.0, 1.0)), coordinate_system="PATIENT")
+    # That there is no liver is as good an answer from a network that has learned nothing.
+    with suppress(LiverNotFound):
+        assert segmenter.segment(scan).labels.array.shape == array.shape
+
+
+def test_stages_can_be_trained_one_by_one(
+    recipe_folder: Path, lits_folder: Path, tmp_path: Path
+) -> None:
+    first = run_train(recipe_folder, lits_folder, tmp_path, "--stage", "locator")
+    assert first.exit_code == 0, first.output
+    assert "not all stages" in first.output
+    assert not (tmp_path / "out" / "package").exists()
+    second = run_train(
+        recipe_folder, lits_folder, tmp_path, "--stage", "segmenter", "--hold-out", "9"
+    )
+    assert second.exit_code == 0, second.output
+    assert read_package(tmp_path / "out" / "package").manifest.held_out_fold == 9
+    third = run_train(recipe_folder, lits_folder, tmp_path, "--stage", "spleen")
+    assert isinstance(third.exception, ExperimentError)
+
+
+def test_shipped_recipes_are_in_order() -> None:
+    for name in ("hepar-liver-ct", "hepar-liver-ct-2d"):
+        recipe = read_recipe(name)
+        assert recipe.papers.is_file()
+        assert "segmenter" in recipe.experiments
+
+
+def test_an_unknown_recipe_names_the_shipped_ones(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="hepar-liver-ct, hepar-liver-ct-2d"):
+        read_recipe(str(tmp_path))

@@ -1,0 +1,157 @@
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
+
+from training.config import Experiment
+from training.errors import DataSetError, ExperimentError
+from training.recipe import RunSettings, build_samplers
+from training.samples import Sampler
+from training.trainer import Trainer, learning_rate, load_network
+
+
+@pytest.fixture
+def experiment(experiment_file: Path) -> Experiment:
+    return Experiment.read(experiment_file).adapted(held_out_fold=1, minutes=None)
+
+
+@pytest.fixture
+def settings(data_folder: Path, tmp_path: Path) -> RunSettings:
+    return RunSettings(
+        data=[data_folder],
+        out=tmp_path / "runs",
+        phantoms=tmp_path / "phantoms",
+        cache=tmp_path / "cases",
+    )
+
+
+@pytest.fixture
+def samplers(experiment: Experiment, settings: RunSettings) -> tuple[Sampler, Sampler | None]:
+    return build_samplers(experiment, settings)
+
+
+@pytest.fixture
+def trainer(
+    experiment: Experiment, samplers: tuple[Sampler, Sampler | None], tmp_path: Path
+) -> Trainer:
+    training, validation = samplers
+    return Trainer(experiment, training, tmp_path / "run", validation=validation)
+
+
+def test_a_run_goes_on_where_it_stopped(
+    trainer: Trainer,
+    experiment: Experiment,
+    samplers: tuple[Sampler, Sampler | None],
+    tmp_path: Path,
+) -> None:
+    losses = [trainer.train_step() for _ in range(3)]
+    assert set(losses[0]) == {"cross_entropy", "organ", "tumor"}
+    assert all(np.isfinite(list(loss.values())).all() for loss in losses)
+    trainer.elapsed_s = 12.5
+    trainer.save()
+    again = Trainer(experiment, samplers[0], tmp_path / "run")
+    assert (again.step, again.elapsed_s) == (3, 12.5)
+    again.train_step()
+    assert again.step == 4
+    image = torch.zeros(1, 3, 32, 32)
+    network = load_network(tmp_path / "run")
+    assert network(image).shape == (1, 3, 32, 32)
+
+
+def test_a_run_ends_with_its_time_and_is_judged(trainer: Trainer, tmp_path: Path) -> None:
+    trainer.elapsed_s = 299.9999
+    told: list[float] = []
+    trainer.run(lambda elapsed_s, _losses: told.append(elapsed_s))
+    assert trainer.step == len(told) == 1
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    table = (tmp_path / "run" / "validation.csv").read_text(encoding="utf-8")
+    (row,) = csv.DictReader(table.splitlines())
+    assert row["step"] == "1"
+    assert 0 <= float(row["organ"]) <= 1
+    assert "tumor" not in row, "nobody annotated tumors in the held-out case"
+
+
+def test_loaders_draw_in_processes_of_their_own(
+    experiment: Experiment, samplers: tuple[Sampler, Sampler | None], tmp_path: Path
+) -> None:
+    trainer = Trainer(experiment, samplers[0], tmp_path / "run", loaders=1)
+    assert np.isfinite(list(trainer.train_step().values())).all()
+
+
+def test_a_run_of_another_network_is_not_gone_on_with(
+    trainer: Trainer,
+    experiment: Experiment,
+    samplers: tuple[Sampler, Sampler | None],
+    tmp_path: Path,
+) -> None:
+    trainer.save()
+    network = experiment.network.model_copy(update={"channels": (4, 16)})
+    other = experiment.model_copy(update={"network": network})
+    with pytest.raises(ExperimentError, match="another network"):
+        Trainer(other, samplers[0], tmp_path / "run")
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="holds no training run"):
+        load_network(tmp_path)
+
+
+def test_the_learning_rate_rises_and_falls(experiment: Experiment) -> None:
+    start, top, end = (
+        learning_rate(experiment, step, seconds)
+        for step, seconds in ((0, 0.0), (200, 1.0), (900, 300.0))
+    )
+    assert start < 0.02 * top
+    assert end == pytest.approx(0.01 * experiment.optimization.learning_rate)
+
+
+def test_the_held_out_fold_is_never_read_for_training(
+    experiment: Experiment, settings: RunSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        build_samplers(experiment, settings)
+    assert "2 real cases: a b" in caplog.text
+    assert "1 kept apart: c" in caplog.text
+
+
+def test_nothing_to_train_on(experiment: Experiment, settings: RunSettings) -> None:
+    (settings.data[0] / "cases.csv").write_text(
+        "case_id,patient,fold,tumor_labels,fine_size,coarse_size\nc,c,1,no,48x40x6,\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ExperimentError, match="no case is left"):
+        build_samplers(experiment, settings)
+
+
+def test_a_sample_knows_where_tumors_are_told_apart(
+    samplers: tuple[Sampler, Sampler | None],
+) -> None:
+    rng = np.random.default_rng(0)
+    samples = [samplers[0].sample(rng) for _ in range(30)]
+    whole = [sample for sample in samples if sample.known.all()]
+    masked = [sample for sample in samples if not sample.known.all()]
+    assert whole
+    assert masked
+    for sample in masked:
+        assert sample.known[sample.labels == 2].all()
+    for sample in samples:
+        assert sample.image.shape == (3, 32, 32)
+        assert 0 <= float(sample.image.min()) <= float(sample.image.max()) <= 1
+
+
+def test_an_unknown_key_is_refused(experiment_file: Path) -> None:
+    with experiment_file.open("a", encoding="utf-8") as file:
+        file.write("colour = 1\n")
+    with pytest.raises(ExperimentError, match=r"optimization.colour"):
+        Experiment.read(experiment_file)
+
+
+def test_missing_data_are_named(
+    experiment: Experiment, settings: RunSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(DataSetError, match=r"cases\.csv"):
+        build_samplers(experiment, replace(settings, data=[tmp_path / "data" / "fine"]))

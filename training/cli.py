@@ -1,0 +1,127 @@
+"""The commands of the ``train`` extra; torch is imported when one of them runs."""
+
+import logging
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from training.errors import TrainingError
+
+_LIBRARIES = ("torch", "monai", "onnx", "matplotlib", "tomli_w")
+
+DataOption = Annotated[
+    list[Path],
+    typer.Option(help="Folder of a data set, as published; may be given again.", metavar="DIR"),
+]
+CacheOption = Annotated[
+    Path, typer.Option(help="Keeps real scans on the grids of the networks.", metavar="DIR")
+]
+
+_err = Console(stderr=True)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Shipped recipe by name, or folder of one.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Gets the runs and the package.", metavar="DIR")],
+    hold_out: Annotated[
+        int | None, typer.Option(help="Fold that is kept apart for `hepar evaluate`.")
+    ] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage; may be given again.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time of each stage instead of the recipe's.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = None,
+    loaders: Annotated[
+        int, typer.Option(help="Processes that draw samples; a GPU waits without some.")
+    ] = 0,
+    phantoms: Annotated[
+        Path, typer.Option(help="Keeps the synthetic scans that are mixed in.", metavar="DIR")
+    ] = Path("runs/phantoms"),
+    cache: CacheOption = Path("runs/cases"),
+) -> None:
+    """Train the networks of a recipe, and make a model package of them.
+
+    Can be interrupted: called again with the same folder, it goes on from the last checkpoint.
+    Learning curves lie beside the checkpoints as curves.png.
+    """
+    _prepare()
+    import torch
+
+    from training.recipe import RunSettings, read_recipe, train_recipe
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = read_recipe(recipe)
+    settings = RunSettings(
+        data=data,
+        out=out,
+        hold_out=hold_out,
+        minutes=minutes,
+        loaders=loaders,
+        phantoms=phantoms,
+        cache=cache,
+    )
+    with _StageBars() as bars:
+        package = train_recipe(chosen, settings, stage or list(chosen.experiments), bars.tell)
+    if package is None:
+        _err.print(f"{out} holds not all stages yet: no package was made")
+    else:
+        typer.echo(package)
+
+
+def export(
+    locator: Annotated[Path, typer.Option(help="Run of the locator.", metavar="DIR")],
+    segmenter: Annotated[Path, typer.Option(help="Run of the segmenter.", metavar="DIR")],
+    papers: Annotated[
+        Path, typer.Option(help="What the manifest says beside the networks (TOML).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the package.", metavar="DIR")],
+) -> None:
+    """Make a model package of two training runs, and check it against torch."""
+    _prepare()
+    from training.export import export_package
+
+    typer.echo(export_package(locator, segmenter, papers, out).folder)
+
+
+def _prepare() -> None:
+    """Say what is missing before anything is done, and show what the work says."""
+    missing = [name for name in _LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise TrainingError(
+            f"{', '.join(missing)} not installed: pip install 'hepar[train]' brings what this "
+            "command needs"
+        )
+    handler = RichHandler(console=_err, show_path=False, show_level=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+
+
+class _StageBars(Progress):
+    """A bar for each stage that trains."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=_err,
+        )
+        self._stages: dict[str, TaskID] = {}
+
+    def tell(self, stage: str, share: float, losses: Mapping[str, float]) -> None:
+        """Show how far a stage is."""
+        if stage not in self._stages:
+            self._stages[stage] = self.add_task(stage, total=1.0, losses="")
+        words = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self.update(self._stages[stage], completed=min(share, 1.0), losses=words)

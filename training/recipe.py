@@ -1,0 +1,177 @@
+"""From data to a model package: a folder says which networks are trained, and how.
+
+A recipe is a folder with an experiment file for each stage, ``locator.toml`` and
+``segmenter.toml``, and with ``papers.toml``, what the manifest says beside the networks.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from training.config import Experiment
+from training.curves import draw_curves
+from training.dataset import DEFAULT_CACHE, Case, phantom_cases, read_mixed_cases, select_cases
+from training.errors import ExperimentError
+from training.export import export_package
+from training.samples import Sampler
+from training.stacks import StackSampler
+from training.trainer import CHECKPOINT, Trainer
+from training.volumes import VolumeSampler
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("locator", "segmenter")
+DEFAULT_PHANTOMS = Path("runs/phantoms")
+PAPERS = "papers.toml"
+_SHIPPED = Path(__file__).parent / "configs"
+
+ProgressCallback: TypeAlias = Callable[[str, float, Mapping[str, float]], None]
+"""Told the stage, the share of its time budget that is spent, and its losses by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A folder that was read."""
+
+    folder: Path
+    experiments: Mapping[str, Experiment]
+    """By stage, in the order of `STAGES`."""
+
+    @property
+    def papers(self) -> Path:
+        """What the manifest says beside the networks."""
+        return self.folder / PAPERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a user may choose for the runs of a recipe."""
+
+    data: Sequence[Path]
+    """Folders of data sets."""
+    out: Path
+    """Gets a folder for each stage and one for the package."""
+    hold_out: int | None = None
+    """Fold that is never trained on."""
+    minutes: float | None = None
+    """Time budget of each stage instead of the one of the recipe."""
+    loaders: int = 0
+    """Processes that draw samples."""
+    phantoms: Path = DEFAULT_PHANTOMS
+    cache: Path = DEFAULT_CACHE
+
+
+def read_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe that ships with Hepar by its name, or any by the path of its folder.
+
+    Raises
+    ------
+    ExperimentError
+        There is no such recipe, or one of its files is wrong.
+    """
+    for folder in (_SHIPPED / name_or_path, Path(name_or_path)):
+        files = {stage: folder / f"{stage}.toml" for stage in STAGES}
+        if any(path.is_file() for path in files.values()):
+            return Recipe(
+                folder=folder,
+                experiments={
+                    stage: Experiment.read(path) for stage, path in files.items() if path.is_file()
+                },
+            )
+    shipped = ", ".join(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
+    raise ExperimentError(
+        f"there is no recipe {name_or_path!r}; shipped ones: {shipped}; any other is the path of a "
+        "folder with locator.toml, segmenter.toml or both"
+    )
+
+
+def train_recipe(
+    recipe: Recipe, settings: RunSettings, stages: Sequence[str], progress: ProgressCallback
+) -> Path | None:
+    """Train the stages one after the other, and make a package of them.
+
+    What is there already is not done again: a stage whose time is spent is only read.
+
+    Returns
+    -------
+    Path or None
+        Folder of the package; None while the folder holds not all stages.
+
+    Raises
+    ------
+    ExperimentError
+        A stage is not part of the recipe, or begins with one that was not trained.
+    DataSetError
+        The data cannot be read.
+    """
+    for stage in stages:
+        if stage not in recipe.experiments:
+            raise ExperimentError(f"{recipe.folder} has no {stage}.toml")
+        experiment = recipe.experiments[stage].adapted(
+            held_out_fold=settings.hold_out, minutes=settings.minutes
+        )
+        train_stage(experiment, stage, settings, progress)
+    runs = [settings.out / stage for stage in STAGES]
+    if not all((run / CHECKPOINT).exists() for run in runs):
+        return None
+    locator, segmenter = runs
+    return export_package(locator, segmenter, recipe.papers, settings.out / "package").folder
+
+
+def train_stage(
+    experiment: Experiment, stage: str, settings: RunSettings, progress: ProgressCallback
+) -> None:
+    """Train one stage in its folder, and draw its learning curves."""
+    folder = settings.out / stage
+    training, validation = build_samplers(experiment, settings)
+    begin_with = experiment.optimization.warm_start
+    trainer = Trainer(
+        experiment,
+        training,
+        folder,
+        warm_start=None if begin_with is None else settings.out / begin_with,
+        validation=validation,
+        loaders=settings.loaders,
+    )
+    budget_s = experiment.optimization.minutes * 60
+    trainer.run(lambda elapsed_s, losses: progress(stage, elapsed_s / budget_s, losses))
+    draw_curves(folder)
+
+
+def build_samplers(experiment: Experiment, settings: RunSettings) -> tuple[Sampler, Sampler | None]:
+    """Read the cases of an experiment and make its phantoms.
+
+    Returns
+    -------
+    tuple
+        Source of the samples to train on, and of those of the held-out fold: these as they are,
+        nothing painted or turned. None where nothing is held out.
+
+    Raises
+    ------
+    DataSetError
+        The data cannot be read.
+    ExperimentError
+        Nothing is left to train on.
+    """
+    config = experiment.data
+    cases = read_mixed_cases(settings.data, config.grid, config.tumor_free, settings.cache)
+    real = select_cases(cases, config, held_out=False)
+    kept_apart = select_cases(cases, config, held_out=True)
+    synthetic = phantom_cases(experiment.phantoms, config.grid, settings.phantoms)
+    logger.info("%d real cases: %s", len(real), " ".join(case.case_id for case in real))
+    logger.info("%d kept apart: %s", len(kept_apart), " ".join(c.case_id for c in kept_apart))
+    logger.info("%d synthetic cases", len(synthetic))
+    if not real:
+        raise ExperimentError("no case is left to train on; hold out another fold")
+    validation = None
+    if kept_apart:
+        validation = _sampler(experiment.without_changes(), kept_apart, [])
+    return _sampler(experiment, real, synthetic), validation
+
+
+def _sampler(experiment: Experiment, real: Sequence[Case], synthetic: Sequence[Case]) -> Sampler:
+    kind = StackSampler if experiment.network.dimensions == 2 else VolumeSampler
+    return kind(experiment, real, synthetic)
