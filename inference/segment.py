@@ -15,6 +15,7 @@ from config.settings import InferenceSettings
 from inference.backend import Engine, ResilientPredictor, open_cpu_engine, open_engine
 from inference.errors import BackendError
 from inference.findings import ModelIdentity, RunRecord, Segmentation
+from inference.labels import Label
 from inference.location import Location, drop_far
 from inference.manifest import ModelPackage, Stage, find_package, verify_package
 from inference.postprocess import (
@@ -72,6 +73,18 @@ class _Clock:
         yield tell
         self.timings_s[name] = time.perf_counter() - started
         tell(1.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BoxProbabilities:
+    """What the segmenter network says around the located liver, before anything is decided."""
+
+    values: NDArray[np.float32]
+    """(classes, slices, rows, columns), which sum to one over the classes."""
+    axes: Axes
+    """The voxels, along the canonical axes of the scan."""
+    label_values: tuple[Label, ...]
+    """Meaning of the classes."""
 
 
 class Segmenter:
@@ -176,6 +189,29 @@ class Segmenter:
         location = self._locate(orient(volume), lambda _share: None)
         return location.box(self.package.manifest.postprocessing.box_margin_mm)
 
+    def probabilities(self, volume: Volume) -> BoxProbabilities:
+        """Compute the probabilities from which `segment` decides, to judge them.
+
+        Parameters
+        ----------
+        volume:
+            (slices, rows, columns) int16 HU, in any orientation.
+
+        Raises
+        ------
+        LiverNotFound
+            The model found no liver.
+        BackendError
+            The networks cannot be computed, not on the CPU either.
+        """
+        scan = orient(volume)
+        axes = self._box_axes(scan, self._locate(scan, lambda _share: None))
+        return BoxProbabilities(
+            values=self._predict_box(scan, axes, _Clock(progress=None)),
+            axes=axes,
+            label_values=self.package.manifest.segmenter.label_values,
+        )
+
     def _locate(self, scan: Scan, tell: Callable[[float], None]) -> Location:
         """Find the liver on the coarse grid."""
         manifest = self.package.manifest
@@ -190,9 +226,8 @@ class Segmenter:
 
     def _label_box(self, scan: Scan, location: Location, clock: _Clock) -> NDArray[np.uint8]:
         """Label liver and tumor around the located liver; canonical order, whole scan."""
-        manifest = self.package.manifest
-        rules = manifest.postprocessing
-        axes = box_grid(scan, manifest.segmenter, location.box(rules.box_margin_mm))
+        rules = self.package.manifest.postprocessing
+        axes = self._box_axes(scan, location)
         labels = self._raw_labels(scan, axes, clock)
         with clock.step("postprocess"):
             window = reached_window(axes, scan.axes)
@@ -204,14 +239,24 @@ class Segmenter:
 
     def _raw_labels(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.uint8]:
         """Label the source voxels that some voxels of the segmenter reach."""
+        label_values = self.package.manifest.segmenter.label_values
+        probabilities = self._predict_box(scan, axes, clock)
+        with clock.step("resample"):
+            return to_source_labels(probabilities, axes, scan.axes, label_values)
+
+    def _box_axes(self, scan: Scan, location: Location) -> Axes:
+        """Give the voxels of the segmenter around the located liver."""
         manifest = self.package.manifest
-        stage = manifest.segmenter
+        box = location.box(manifest.postprocessing.box_margin_mm)
+        return box_grid(scan, manifest.segmenter, box)
+
+    def _predict_box(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.float32]:
+        """Compute the class probabilities on the voxels of the segmenter."""
+        manifest = self.package.manifest
         with clock.step("sample"):
             image = sample_scan(scan, axes, manifest.window)
         with clock.step("segment") as tell:
-            probabilities = predict(image, axes[0].spacing_mm, stage, self._segmenter, tell)
-        with clock.step("resample"):
-            return to_source_labels(probabilities, axes, scan.axes, stage.label_values)
+            return predict(image, axes[0].spacing_mm, manifest.segmenter, self._segmenter, tell)
 
     def _take_notes(self) -> tuple[str, ...]:
         locator = (f"locator: {note}" for note in self._locator.take_notes())

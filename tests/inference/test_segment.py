@@ -109,6 +109,26 @@ def test_odd_spacings(segmenter: Segmenter, spacing_mm: tuple[float, float, floa
         assert np.abs(found - expected).max() < 0.5
 
 
+def test_probabilities_are_those_that_the_labels_come_from(segmenter: Segmenter) -> None:
+    truth = truth_at(SHAPE, SPACING_MM)
+    volume = scan_of(truth, SPACING_MM)
+    found = segmenter.probabilities(volume)
+    assert found.values.shape == (3, *(axis.size for axis in found.axes))
+    assert found.label_values == (Label.BACKGROUND, Label.LIVER, Label.TUMOR)
+    assert np.allclose(found.values.sum(axis=0), 1, atol=1e-5)
+    voxel_ml = math.prod(axis.spacing_mm for axis in found.axes) / 1000
+    labels = segmenter.segment(volume).labels
+    for index in (1, 2):
+        sampled_ml = float(found.values[index].sum()) * voxel_ml
+        labeled_ml = (labels.array == index).sum() * volume.voxel_volume / 1000
+        assert sampled_ml == pytest.approx(labeled_ml, rel=0.05)
+
+
+def test_there_are_no_probabilities_without_a_liver(segmenter: Segmenter) -> None:
+    with pytest.raises(LiverNotFound):
+        segmenter.probabilities(scan_of(np.zeros(SHAPE, np.uint8), SPACING_MM))
+
+
 @pytest.mark.parametrize("degrees", [-30, 12, 40])
 def test_an_oblique_stack_is_segmented_on_its_own_grid(
     segmenter: Segmenter, degrees: float
