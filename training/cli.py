@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -76,6 +76,37 @@ def train(
         _err.print(f"{out} holds not all stages yet: no package was made")
     else:
         typer.echo(package)
+
+
+def evaluate(
+    packages: Annotated[
+        list[str], typer.Argument(metavar="PACKAGE...", help="Shipped models by name, or folders.")
+    ],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Folder of the report.", metavar="DIR")],
+    fold: Annotated[
+        int | None, typer.Option(help="Judge on this fold, not on the one kept apart in training.")
+    ] = None,
+    tumor_free: Annotated[
+        list[str] | None,
+        typer.Option(help="Case without tumor labels that is free of tumors; may be given again."),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="Arithmetic of the networks.")
+    ] = "auto",
+) -> None:
+    """Judge model packages on labeled scans, each on the fold that it was not trained on.
+
+    Writes report.md with tables and pictures, scores.csv (a row per case) and scores.json. The
+    packages of a cross-validation, given together, make one report over all cases.
+    """
+    _prepare()
+    from training.dataset import list_entries
+    from training.evaluate import evaluate_packages
+
+    entries = list_entries(data, tumor_free or ())
+    evaluate_packages(packages, entries, out, fold=fold, precision=precision, console=_err)
+    typer.echo(out / "report.md")
 
 
 def export(

@@ -30,6 +30,7 @@ __all__ = [
     "DEFAULT_CACHE",
     "LEVELS",
     "Case",
+    "list_entries",
     "phantom_cases",
     "read_cases",
     "read_mixed_cases",
@@ -97,20 +98,37 @@ def read_mixed_cases(
     A patient has one fold in all of them, and patients that occur in several are named in a
     warning. Scans without a liver are left out, and named.
     """
-    data_sets = [open_data_set(folder) for folder in folders]
-    for data_set in data_sets:
-        logger.info("%s: %s, %d scans", data_set.folder, data_set.name, len(data_set))
-    _warn_of_repeated_patients(data_sets)
-    entries = _agree_on_folds(data_sets)
+    entries = list_entries(folders, tumor_free)
     _fill_cache(entries, cache)
     found = [(entry, _read_gridded(entry, grid, cache)) for entry in entries]
     empty = [entry.case_id for entry, gridded in found if gridded and not gridded.has_liver]
     if empty:
         logger.warning("left out, no liver is labeled in them: %s", " ".join(empty))
+    return [_make_case(entry, gridded) for entry, gridded in found if gridded and gridded.has_liver]
+
+
+def list_entries(folders: Sequence[Path], tumor_free: Sequence[str] = ()) -> list[ScanEntry]:
+    """List the scans of several data sets; a patient has one fold in all of them.
+
+    Parameters
+    ----------
+    folders:
+        Data sets in the layouts of `training.readers`.
+    tumor_free:
+        Cases to take as annotated although they have no tumor labels.
+
+    Raises
+    ------
+    DataSetError
+        The layout of a folder is not known.
+    """
+    data_sets = [open_data_set(folder) for folder in folders]
+    for data_set in data_sets:
+        logger.info("%s: %s, %d scans", data_set.folder, data_set.name, len(data_set))
+    _warn_of_repeated_patients(data_sets)
     return [
-        _make_case(entry, gridded, tumor_free)
-        for entry, gridded in found
-        if gridded and gridded.has_liver
+        replace(entry, tumors_known=entry.tumors_known or entry.case_id in tumor_free)
+        for entry in _agree_on_folds(data_sets)
     ]
 
 
@@ -186,13 +204,13 @@ def _read_gridded(entry: ScanEntry, grid: str, cache: Path) -> Gridded | None:
     return read_grid(cache, _cache_name(entry), grid)
 
 
-def _make_case(entry: ScanEntry, gridded: Gridded, tumor_free: tuple[str, ...]) -> Case:
+def _make_case(entry: ScanEntry, gridded: Gridded) -> Case:
     return Case(
         case_id=entry.case_id,
         levels=gridded.levels,
         labels=gridded.labels,
         spacing_mm=gridded.spacing_mm,
-        tumors_known=entry.tumors_known or entry.case_id in tumor_free,
+        tumors_known=entry.tumors_known,
         fold=entry.fold,
     )
 

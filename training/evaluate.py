@@ -1,21 +1,14 @@
-"""Judge a package: ``python -m training.evaluate PACKAGE --data DIR --fold 4 --out FOLDER``.
+"""Judge packages: the whole pipeline runs on labeled scans, and a report says how well."""
 
-The whole pipeline runs on the fine crops of a fold, or of all folds (locator, segmenter,
-post-processing, labels on the grid of the crop); the locator alone runs on the whole scans of the
-coarse grid. The folder then holds a report with tables and pictures.
-"""
-
-import argparse
 import logging
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import track
 
 from config.settings import InferenceSettings
@@ -24,9 +17,11 @@ from inference.preprocess import orient
 from inference.segment import BoxProbabilities, Segmenter, load_segmenter
 from inference.volume import Volume
 from training.calibration import measure_calibration
-from training.dataset import Case, read_cases
+from training.errors import DataSetError
 from training.gallery import Gallery
 from training.metrics import MM3_PER_ML, LabelArray, ratio
+from training.readers import ScanEntry
+from training.readers.compact import CompactEntry
 from training.report import write_report
 from training.report_text import Report
 from training.scans import LabeledScan
@@ -45,30 +40,6 @@ class _Outcome:
     seconds: float
     probabilities: BoxProbabilities | None = None
     note: str = ""
-
-
-def to_volume(case: Case) -> Volume:
-    """Give a case as a volume in patient coordinates."""
-    slices_mm, rows_mm, columns_mm = case.spacing_mm
-    affine = np.zeros((4, 4))
-    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = slices_mm, rows_mm, columns_mm, 1.0
-    array = np.rint(case.hu).astype(np.int16)
-    return Volume(array=array, affine=affine, coordinate_system="PATIENT")
-
-
-def to_scan(case: Case) -> LabeledScan:
-    """Give a case of the compact data set as a labeled scan.
-
-    Its table is not asked for the patient, who does not matter here: the folds are there already.
-    """
-    return LabeledScan(
-        case_id=case.case_id,
-        patient_id=case.case_id,
-        volume=to_volume(case),
-        labels=case.labels,
-        tumors_known=case.tumors_known,
-        fold=case.fold,
-    )
 
 
 def evaluate(
@@ -193,39 +164,79 @@ def score_box(segmenter: Segmenter, scan: LabeledScan) -> BoxScore:
     )
 
 
-def main() -> None:
-    """Run the program."""
-    arguments = _parse_arguments()
-    console = Console(stderr=True)
-    # On a terminal through the same console as the bar, which it would break otherwise.
-    handlers = [RichHandler(console=console, show_path=False)] if console.is_terminal else None
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
-    segmenter = load_segmenter(
-        InferenceSettings(model=arguments.package, precision=arguments.precision)
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Scans:
+    """Scans that are read one by one."""
+
+    entries: Sequence[ScanEntry]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[LabeledScan]:
+        return (entry.read() for entry in self.entries)
+
+
+def evaluate_packages(
+    packages: Sequence[str],
+    entries: Sequence[ScanEntry],
+    out: Path,
+    *,
+    fold: int | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    console: Console | None = None,
+) -> Report:
+    """Judge packages on labeled scans, and write a report.
+
+    Parameters
+    ----------
+    packages:
+        Names or folders. Each is judged on the fold that it was not trained on, as its manifest
+        says; where it names none, on everything. Those of a cross-validation together give a
+        report over all cases.
+    entries:
+        The scans. Those of the compact set are judged on their fine crops; how the locator does on
+        the whole scans is a table of its own.
+    out:
+        Folder of the report.
+    fold:
+        Fold to judge on instead.
+    precision:
+        Arithmetic of the networks.
+    console:
+        Where progress is shown; standard error by default.
+
+    Raises
+    ------
+    DataSetError
+        A scan cannot be read, or none lies in the fold.
+    ModelPackageError
+        A package is missing or damaged.
+    """
     gallery = Gallery()
-    fine, coarse = (
-        [case for case in read_cases(arguments.data, grid) if arguments.fold in (None, case.fold)]
-        for grid in ("fine", "coarse")
-    )
-    scores = evaluate(segmenter, [to_scan(case) for case in fine], gallery=gallery, console=console)
-    boxes = [score_box(segmenter, to_scan(case)) for case in coarse]
-    report = Report(model=segmenter.identity, cases=tuple(scores), boxes=tuple(boxes))
-    write_report(arguments.out, report, gallery.worst)
-    logger.info("%s", arguments.out / "report.md")
+    models, scores, boxes = [], [], []
+    for name in packages:
+        segmenter = load_segmenter(InferenceSettings(model=name, precision=precision))
+        wanted = fold if fold is not None else segmenter.package.manifest.held_out_fold
+        chosen = [entry for entry in entries if wanted is None or entry.fold == wanted]
+        if not chosen:
+            raise DataSetError(f"no case lies in fold {wanted}")
+        scans = _Scans(entries=[entry for entry in chosen if _is_judged(entry)])
+        scores += evaluate(segmenter, scans, gallery=gallery, console=console)
+        boxes += [score_box(segmenter, _whole(entry).read()) for entry in chosen]
+        models.append(segmenter.identity)
+    report = Report(models=tuple(models), cases=tuple(scores), boxes=tuple(boxes))
+    write_report(out, report, gallery.worst)
+    return report
 
 
-def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Judge a model package.")
-    parser.add_argument("package", help="name of a shipped package, or a folder")
-    parser.add_argument("--data", type=Path, required=True, help="folder with cases.csv")
-    parser.add_argument("--fold", type=int, help="fold to judge on; all without it")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/evaluation"), help="folder of the report"
-    )
-    return parser.parse_args()
+def _is_judged(entry: ScanEntry) -> bool:
+    """Whether the labels are fine enough to judge the border of a segmentation."""
+    return not isinstance(entry, CompactEntry) or "fine" in entry.grids
 
 
-if __name__ == "__main__":
-    main()
+def _whole(entry: ScanEntry) -> ScanEntry:
+    """Give the scan as far as it was taken, not only the crop around the liver."""
+    if isinstance(entry, CompactEntry) and "coarse" in entry.grids:
+        return entry.on_grid("coarse")
+    return entry

@@ -64,7 +64,7 @@ def _draw(folder: Path, report: Report, worst: Sequence[ErrorView]) -> dict[str,
 
 def _write_json(path: Path, report: Report, pooled: Pooled) -> None:
     content = {
-        "model": _plain(report.model),
+        "models": _plain(report.models),
         "targets": _plain(list_targets(pooled)),
         "pooled": _plain(pooled),
         "cases": _plain(report.cases),

@@ -36,7 +36,7 @@ were annotated."""
 class Report:
     """What an evaluation gave."""
 
-    model: ModelIdentity
+    models: tuple[ModelIdentity, ...]
     cases: tuple[CaseScore, ...]
     boxes: tuple[BoxScore, ...] = ()
     """Of the locator alone, in whole scans."""
@@ -74,11 +74,13 @@ def _introduction(report: Report, pooled: Pooled, known: int) -> str:
     folds = sorted({case.fold for case in report.cases if case.fold is not None})
     names = f"{'folds' if len(folds) > 1 else 'fold'} {', '.join(map(str, folds))}"
     where = f" of {names}" if folds else ""
+    models = ", ".join(dict.fromkeys(f"{model.name} {model.version}" for model in report.models))
+    digests = ", ".join(f"`{model.digest}`" for model in report.models)
     return (
-        f"# Evaluation of {report.model.name} {report.model.version}\n\n"
+        f"# Evaluation of {models}\n\n"
         f"Cases: {pooled.cases}{where}; tumors annotated in {known} of them; "
         f"{pooled.cases_without_result} without a result.\n\n"
-        f"Model digest: `{report.model.digest}`"
+        f"Model digests: {digests}"
     )
 
 

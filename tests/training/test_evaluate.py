@@ -1,27 +1,30 @@
 import io
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner, Result
 
 pytest.importorskip("monai", reason="monai comes with the extra 'train'")
 pytest.importorskip("matplotlib", reason="matplotlib comes with the extra 'train'")
 
+from config.settings import InferenceSettings
 from inference.errors import LiverNotFound
 from inference.findings import ModelIdentity, RunRecord, Segmentation
 from inference.labels import Label
 from inference.preprocess import Box, orient
 from inference.segment import BoxProbabilities
 from inference.volume import Volume
+from node.cli import app
 from training import evaluate as program
+from training.errors import DataSetError
 from training.evaluate import evaluate, score_box
 from training.gallery import Gallery
-from training.report_text import Report
 from training.scans import LabeledScan
 
 LABELS = (Label.BACKGROUND, Label.LIVER, Label.TUMOR)
@@ -58,6 +61,11 @@ class PerfectSegmenter:
         default_factory=lambda: ModelIdentity(name="m", version="1.0.0", digest="0", license="")
     )
     failures: dict[int, Callable[[], None]] = field(default_factory=dict)
+    held_out_fold: int | None = None
+
+    @property
+    def package(self) -> SimpleNamespace:
+        return SimpleNamespace(manifest=SimpleNamespace(held_out_fold=self.held_out_fold))
 
     def segment(self, volume: Volume) -> Segmentation:
         self._fail(volume)
@@ -158,29 +166,55 @@ def test_the_box_of_the_locator() -> None:
 
 
 @pytest.fixture
-def command(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(program, "load_segmenter", lambda settings: PerfectSegmenter())
-    return ["evaluate", "model", "--data", str(data_folder), "--out", str(tmp_path / "out")]
+def run_command(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Give a function that evaluates packages; their names say which fold they never saw."""
+
+    def load(settings: InferenceSettings) -> PerfectSegmenter:
+        return PerfectSegmenter(held_out_fold=int(settings.model) if settings.model else None)
+
+    monkeypatch.setattr(program, "load_segmenter", load)
+
+    def run(*words: str) -> Result:
+        paths = ["--data", str(data_folder), "--out", str(tmp_path / "out")]
+        return CliRunner().invoke(app, ["evaluate", *words, *paths])
+
+    return run
 
 
-def test_the_command_writes_a_report(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "cases"),
+    [
+        (["1"], ["c"]),
+        (["0"], ["a", "b"]),
+        (["0", "1"], ["a", "b", "c"]),
+        (["0", "--fold", "1"], ["c"]),
+        ([""], ["a", "b", "c"]),
+    ],
+)
+def test_each_package_is_judged_on_what_it_never_saw(
+    run_command: Callable[..., Result], tmp_path: Path, words: list[str], cases: list[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [*command, "--fold", "1"])
-    program.main()
+    result = run_command(*words)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(tmp_path / "out" / "report.md")
     content = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-    assert [(case["case_id"], case["note"]) for case in content["cases"]] == [("c", "")]
-    assert "Cases: 1 of fold 1;" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert [case["case_id"] for case in content["cases"]] == cases
+    assert [box["case_id"] for box in content["boxes"]] == cases
+    assert f"Cases: {len(cases)} of fold" in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
-def test_without_a_fold_the_command_takes_all(
-    command: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_case_can_be_named_free_of_tumors(
+    run_command: Callable[..., Result], tmp_path: Path
 ) -> None:
-    reports: list[Report] = []
-    monkeypatch.setattr(sys, "argv", command)
-    monkeypatch.setattr(
-        program, "write_report", lambda folder, report, worst: reports.append(report)
-    )
-    program.main()
-    (report,) = reports
-    assert [case.case_id for case in report.cases] == ["a", "b", "c"]
+    assert run_command("1", "--tumor-free", "c").exit_code == 0
+    (case,) = json.loads((tmp_path / "out" / "scores.json").read_text("utf-8"))["cases"]
+    assert case["tumors_known"]
+    assert case["false_tumor_ml"] is not None
+
+
+def test_a_fold_without_cases_is_an_error(run_command: Callable[..., Result]) -> None:
+    result = run_command("1", "--fold", "7")
+    assert isinstance(result.exception, DataSetError)
+    assert "fold 7" in str(result.exception)

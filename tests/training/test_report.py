@@ -72,7 +72,7 @@ def test_a_report_is_read_again(
 ) -> None:
     cases, gallery = scored
     boxes = (BoxScore(case_id="whole", liver_in_box=0.9, box_ml=1500.0),)
-    report = Report(model=MODEL, cases=cases, boxes=boxes)
+    report = Report(models=(MODEL,), cases=cases, boxes=boxes)
     write_report(tmp_path / "new" / "report", report, gallery.worst)
     folder = tmp_path / "new" / "report"
     names = {"boxplots.png", "calibration.png", "report.md", "scores.csv", "scores.json"}
@@ -88,7 +88,7 @@ def test_a_report_is_read_again(
 
 
 def _check_json(content: dict) -> None:
-    assert content["model"]["version"] == "1.2.3"
+    assert content["models"][0]["version"] == "1.2.3"
     assert [case["case_id"] for case in content["cases"]] == ["whole", "free", "unknown", "failed"]
     whole, free, unknown, failed = content["cases"]
     assert (whole["liver"]["dice"], whole["tumor"]["surface_dice"]) == (1.0, 1.0)
@@ -134,7 +134,7 @@ def _check_text(text: str) -> None:
 
 
 def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
-    write_report(tmp_path, Report(model=MODEL, cases=()))
+    write_report(tmp_path, Report(models=(MODEL,), cases=()))
     assert {path.name for path in tmp_path.iterdir()} == {"report.md", "scores.csv", "scores.json"}
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert text.count("not measured") == 6
@@ -144,7 +144,7 @@ def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
 def test_a_report_without_tumors(tmp_path: Path) -> None:
     scan = scan_of("a", tumor=False, tumors_known=False)
     cases = (score_labels(scan, cut_result(scan)),)
-    write_report(tmp_path, Report(model=MODEL, cases=cases))
+    write_report(tmp_path, Report(models=(MODEL,), cases=cases))
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Tumor, case by case" not in text
     assert "| Tumor Dice | 0 | - | - | - | - |" in text

@@ -2,8 +2,9 @@
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import SimpleITK
@@ -44,6 +45,10 @@ class CompactEntry(ScanEntry):
         levels = read_nifti(image)
         hu = np.rint(levels_to_hu(levels.array.astype(np.uint8))).astype(np.int16)
         return levels.with_array(hu), read_as_labels(read_nifti(labels), levels, Label.TUMOR)
+
+    def on_grid(self, grid: str) -> Self:
+        """Give the same scan, to be read on another of its grids."""
+        return replace(self, grids=(grid,))
 
     def read_grid(self, grid: str) -> Gridded:
         """Read the arrays of one of its grids as they are.
