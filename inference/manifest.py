@@ -64,6 +64,7 @@ class _Stage(_Section):
     grid: Grid
     multiple_px: int = Field(32, ge=1, description="Edges of the input are multiples of this.")
     tile_px: int = Field(384, ge=32, description="Larger slices are cut into tiles of this edge.")
+    tile_overlap: float = Field(0.25, ge=0, lt=1, description="Least overlap, as share of a tile.")
 
     @model_validator(mode="after")
     def _labels_make_sense(self) -> Self:

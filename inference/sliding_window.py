@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from inference.backend import Predictor
 from inference.manifest import StackStage, Stage, VolumeStage
 
-_OVERLAP = 0.25
-
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
@@ -34,25 +32,27 @@ class Tiling:
         ]
 
 
-def plan_tiles(shape: tuple[int, ...], tile: tuple[int, ...]) -> Tiling:
+def plan_tiles(shape: tuple[int, ...], tile: tuple[int, ...], overlap: float) -> Tiling:
     """Cover an image with overlapping tiles, or with one where it is small enough."""
     sizes = [min(size, edge) for size, edge in zip(shape, tile, strict=True)]
     weights = np.ones(sizes, dtype=np.float32)
     for axis, size in enumerate(sizes):
-        weights *= _ramp(size).reshape([-1 if other == axis else 1 for other in range(len(sizes))])
-    starts = tuple(_starts(size, edge) for size, edge in zip(shape, sizes, strict=True))
+        weights *= _ramp(size, overlap).reshape(
+            [-1 if other == axis else 1 for other in range(len(sizes))]
+        )
+    starts = tuple(_starts(size, edge, overlap) for size, edge in zip(shape, sizes, strict=True))
     return Tiling(starts=starts, weights=weights)
 
 
-def _starts(size: int, tile: int) -> tuple[int, ...]:
-    step = tile * (1 - _OVERLAP)
+def _starts(size: int, tile: int, overlap: float) -> tuple[int, ...]:
+    step = tile * (1 - overlap)
     count = int(np.ceil((size - tile) / step)) + 1
     return tuple(round(start) for start in np.linspace(0, size - tile, count))
 
 
-def _ramp(size: int) -> NDArray[np.float32]:
+def _ramp(size: int, overlap: float) -> NDArray[np.float32]:
     """Rise over the overlap, flat in the middle, fall over the overlap."""
-    edge = max(1, round(size * _OVERLAP))
+    edge = max(1, round(size * overlap))
     distance = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1
     return np.minimum(1.0, distance / edge).astype(np.float32)
 
@@ -121,7 +121,7 @@ def _predict_stack(
     progress: Callable[[float], None],
 ) -> NDArray[np.float32]:
     count, rows, columns = image.shape
-    tiling = plan_tiles((rows, columns), (stage.tile_px, stage.tile_px))
+    tiling = plan_tiles((rows, columns), (stage.tile_px, stage.tile_px), stage.tile_overlap)
     step = context_step(slice_mm, stage.context_distance_mm)
     classes = len(stage.labels)
     result = np.empty((classes, *image.shape), dtype=np.float32)
@@ -143,7 +143,9 @@ def _predict_volume(
     """Pad with air, as in training, compute, and cut the padding off."""
     padding = [(missing // 2, missing - missing // 2) for missing in _missing(image, stage)]
     padded = np.pad(image, padding)
-    tiling = plan_tiles(padded.shape, (stage.tile_slices, stage.tile_px, stage.tile_px))
+    tiling = plan_tiles(
+        padded.shape, (stage.tile_slices, stage.tile_px, stage.tile_px), stage.tile_overlap
+    )
     result = _predict_tiles(padded[None, None], tiling, predictor, len(stage.labels), progress)
     inner = (
         slice(first, first + size) for (first, _), size in zip(padding, image.shape, strict=True)

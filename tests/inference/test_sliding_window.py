@@ -80,7 +80,7 @@ def test_a_volume_network_gets_multiples_and_its_padding_is_cut_off(
 
 def test_tiles_cover_every_pixel_and_stay_inside() -> None:
     shape = (40, 500, 389)
-    tiling = plan_tiles(shape, (32, 384, 384))
+    tiling = plan_tiles(shape, (32, 384, 384), 0.25)
     covered = np.zeros(shape, dtype=bool)
     for window in tiling.windows:
         assert all(0 <= part.start < part.stop <= n for part, n in zip(window, shape, strict=True))

@@ -1,0 +1,283 @@
+"""The same network in three programs: ``python -m benchmarks.segment [--rounds N] [CT_FOLDER]``.
+
+nnU-Net's own predictor, MONAI's sliding window in torch, and Hepar segment the same scan with the
+weights of the shipped segmenter. All see the scan at its own spacing and give labels on its own
+grid. nnU-Net and MONAI cut it into tiles that overlap by half, without mirroring. Hepar is
+measured twice: with these tiles, and as it ships. Each system runs in a process of its own, whose
+peak memory is told, in interleaved rounds. Needs ``pip install 'hepar[train,bench]'``.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config import InferenceSettings
+from dicom_io.series import find_series, read_series
+from inference.labels import Label
+from inference.manifest import VolumeStage, find_package
+from inference.measure import dice
+from inference.phantom import make_phantom
+from inference.preprocess import orient
+from inference.segment import Segmenter, load_segmenter
+from inference.volume import Volume
+
+Labels: TypeAlias = NDArray[np.uint8]
+Run: TypeAlias = Callable[[Volume], Labels]
+
+MODEL = "hepar-liver-ct"
+TILE = (64, 112, 112)
+OVERLAP = 0.5
+
+
+def open_nnunet() -> Run:
+    """Give nnU-Net v2's predictor around the network."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from benchmarks.torch_network import load_torch_network
+
+    package = find_package(MODEL)
+    stage, window = _stage(), package.manifest.window
+    dataset = {
+        "channel_names": {"0": "CT"},
+        "labels": {name: index for index, name in enumerate(stage.labels)},
+        "file_ending": ".nii.gz",
+    }
+    plans = PlansManager(_nnunet_plans(stage, window.low_hu, window.high_hu))
+    network = load_torch_network(package.folder / stage.file)
+    predictor = nnUNetPredictor(
+        tile_step_size=1 - OVERLAP,
+        use_gaussian=True,
+        use_mirroring=False,
+        perform_everything_on_device=False,
+        device=torch.device("cpu"),
+        allow_tqdm=False,
+    )
+    configuration = plans.get_configuration("3d_fullres")
+    parameters = [network.state_dict()]
+    predictor.manual_initialization(
+        network, plans, configuration, parameters, dataset, "nnUNetTrainer", None
+    )
+
+    def run(volume: Volume) -> Labels:
+        scan = orient(volume)
+        image = np.ascontiguousarray(scan.array, dtype=np.float32)[None]
+        found = predictor.predict_single_npy_array(image, {"spacing": list(scan.spacing_mm)})
+        return np.asarray(scan.order.undo(found.astype(np.uint8)))
+
+    return run
+
+
+def _nnunet_plans(stage: VolumeStage, low_hu: float, high_hu: float) -> dict[str, object]:
+    """Write nnU-Net's plans for our window, voxels and tiles; the rest are its defaults."""
+    resample = "resample_data_or_seg_to_shape"
+    options = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    spacing = [stage.grid.slice_mm, stage.grid.in_plane_mm, stage.grid.in_plane_mm]
+    return {
+        "dataset_name": "Dataset001_Liver",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": spacing,
+        "original_median_shape_after_transp": list(TILE),
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            "0": {
+                "percentile_00_5": low_hu,
+                "percentile_99_5": high_hu,
+                "mean": low_hu,
+                "std": high_hu - low_hu,
+            }
+        },
+        "configurations": {
+            "3d_fullres": {
+                "data_identifier": "nnUNetPlans_3d_fullres",
+                "preprocessor_name": "DefaultPreprocessor",
+                "batch_size": 2,
+                "patch_size": list(TILE),
+                "median_image_size_in_voxels": list(TILE),
+                "spacing": spacing,
+                "normalization_schemes": ["CTNormalization"],
+                "use_mask_for_norm": [False],
+                "resampling_fn_data": resample,
+                "resampling_fn_data_kwargs": options,
+                "resampling_fn_seg": resample,
+                "resampling_fn_seg_kwargs": {**options, "is_seg": True, "order": 1},
+                "resampling_fn_probabilities": resample,
+                "resampling_fn_probabilities_kwargs": {**options, "order": 1},
+                "batch_dice": False,
+                "architecture": {
+                    "network_class_name": "training.networks.UNet",
+                    "arch_kwargs": {"strides": [[1, 1, 1]]},
+                    "_kw_requires_import": [],
+                },
+            }
+        },
+    }
+
+
+def open_monai() -> Run:
+    """Give MONAI's sliding window around the network, with torch's interpolation."""
+    import torch
+    from monai.inferers import SlidingWindowInferer
+    from torch.nn import functional
+
+    from benchmarks.torch_network import load_torch_network
+
+    package = find_package(MODEL)
+    stage, window = _stage(), package.manifest.window
+    network = load_torch_network(package.folder / stage.file)
+    inferer = SlidingWindowInferer(TILE, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
+    voxel_mm = (stage.grid.slice_mm, stage.grid.in_plane_mm, stage.grid.in_plane_mm)
+
+    @torch.inference_mode()
+    def run(volume: Volume) -> Labels:
+        scan = orient(volume)
+        image = torch.from_numpy(np.ascontiguousarray(scan.array, dtype=np.float32))[None, None]
+        image = (image.clamp(window.low_hu, window.high_hu) - window.low_hu) / (
+            window.high_hu - window.low_hu
+        )
+        edges = zip(scan.array.shape, scan.spacing_mm, voxel_mm, strict=True)
+        size = [max(1, round(n * mm / target)) for n, mm, target in edges]
+        small = functional.interpolate(image, size=size, mode="trilinear")
+        logits = inferer(small, network)
+        full = functional.interpolate(logits, size=scan.array.shape, mode="trilinear")
+        return np.asarray(scan.order.undo(full[0].argmax(dim=0).numpy().astype(np.uint8)))
+
+    return run
+
+
+def open_hepar() -> Run:
+    """Give Hepar as it ships: locator, box, large tiles, the fastest back end."""
+    segmenter = load_segmenter(InferenceSettings(model=MODEL))
+    return lambda volume: np.asarray(segmenter.segment(volume).labels.array)
+
+
+def open_hepar_with_same_tiles() -> Run:
+    """Give Hepar with the tiles and the single precision of the others."""
+    segmenter = load_segmenter(InferenceSettings(model=MODEL, precision="fp32"))
+    _cut_like_the_others(segmenter)
+    return lambda volume: np.asarray(segmenter.segment(volume).labels.array)
+
+
+def _cut_like_the_others(segmenter: Segmenter) -> None:
+    tiles = {"tile_slices": TILE[0], "tile_px": TILE[1], "tile_overlap": OVERLAP}
+    manifest = segmenter.package.manifest
+    stage = manifest.segmenter.model_copy(update=tiles)
+    manifest = manifest.model_copy(update={"segmenter": stage})
+    segmenter.package = type(segmenter.package)(
+        folder=segmenter.package.folder, manifest=manifest, identity=segmenter.package.identity
+    )
+
+
+def _stage() -> VolumeStage:
+    stage = find_package(MODEL).manifest.segmenter
+    if not isinstance(stage, VolumeStage):
+        raise SystemExit(f"the segmenter of {MODEL} is no 3D network")
+    return stage
+
+
+SYSTEMS: dict[str, Callable[[], Run]] = {
+    "nnU-Net v2": open_nnunet,
+    "MONAI": open_monai,
+    "Hepar, same tiles, fp32": open_hepar_with_same_tiles,
+    "Hepar as shipped": open_hepar,
+}
+
+
+def main() -> None:
+    """Measure and print, or be the process of one system."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, help="CT series; default: a phantom")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--system", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--labels", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.system is not None:
+        _serve(SYSTEMS[arguments.system], _read(arguments.folder), arguments.labels)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _measure(arguments.folder, arguments.rounds, Path(folder))
+
+
+def _serve(open_system: Callable[[], Run], volume: Volume, labels: Path) -> None:
+    """Segment once for each line that comes in, after one time to warm up."""
+    run = open_system()
+    np.save(labels, run(volume))
+    print(json.dumps({"ready": True}), flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        run(volume)
+        seconds = time.perf_counter() - started
+        peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(json.dumps({"seconds": seconds, "peak_gb": peak_gb}), flush=True)
+
+
+def _measure(folder: Path | None, rounds: int, scratch: Path) -> None:
+    """Let the systems take turns; only one of them computes at a time."""
+    answers: dict[str, list[dict[str, float]]] = {name: [] for name in SYSTEMS}
+    servers: dict[str, subprocess.Popen[str]] = {}
+    for index, name in enumerate(SYSTEMS):
+        command = [sys.executable, "-m", "benchmarks.segment", "--system", name]
+        command += ["--labels", str(scratch / f"{index}.npy")]
+        command += [] if folder is None else [str(folder)]
+        servers[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        _answer(servers[name])
+    for _ in range(rounds):
+        for name, server in servers.items():
+            assert server.stdin is not None
+            server.stdin.write("\n")
+            server.stdin.flush()
+            answers[name].append(_answer(server))
+    for server in servers.values():
+        server.communicate("")
+    _print(answers, [np.load(scratch / f"{index}.npy") for index in range(len(SYSTEMS))])
+
+
+def _answer(server: subprocess.Popen[str]) -> dict[str, float]:
+    """Read the next JSON line; libraries print lines of their own."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    raise SystemExit("a system ended before it was done; its message stands above")
+
+
+def _read(folder: Path | None) -> Volume:
+    if folder is None:
+        return make_phantom().volume
+    [paths] = find_series(folder).values()
+    return read_series(paths).volume
+
+
+def _print(answers: dict[str, list[dict[str, float]]], results: list[Labels]) -> None:
+    medians = [statistics.median(a["seconds"] for a in rounds) for rounds in answers.values()]
+    print("| system | median s | times faster | peak GB | liver Dice | tumor Dice |")
+    print("|---|---|---|---|---|---|")
+    for (name, rounds), median, labels in zip(answers.items(), medians, results, strict=True):
+        liver = dice(labels > 0, results[0] > 0)
+        tumor = dice(labels == Label.TUMOR, results[0] == Label.TUMOR)
+        print(
+            f"| {name} | {median:.1f} | {medians[0] / median:.1f} "
+            f"| {rounds[-1]['peak_gb']:.2f} | {liver:.4f} | {tumor:.4f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
