@@ -9,7 +9,7 @@ demo: $(VENV)/.installed  ## run the whole loop on this machine
 	$(BIN)/hepar demo
 
 test: $(VENV)/.tested peers check  ## everything: lint, types, imports, tests, coverage
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered
 
 install: $(VENV)/.installed  ## the node into .venv, so that .venv/bin/hepar is the command
 
