@@ -1,10 +1,11 @@
-"""The same network in three programs: ``python -m benchmarks.segment [--rounds N] [CT_FOLDER]``.
+"""The same network in three programs: ``python -m benchmarks.segment MODEL [CT_FOLDER]``.
 
 nnU-Net's own predictor, MONAI's sliding window in torch, and Hepar segment the same scan with the
-weights of the shipped segmenter. All see the scan at its own spacing and give labels on its own
-grid. nnU-Net and MONAI cut it into tiles that overlap by half, without mirroring. Hepar is
-measured twice: with these tiles, and as it ships. Each system runs in a process of its own, whose
-peak memory is told, in interleaved rounds. Needs ``pip install 'hepar[train,bench]'``.
+weights of a model's segmenter, which must be a 3D network. All see the scan at its own spacing and
+give labels on its own grid. nnU-Net and MONAI cut it into tiles that overlap by half, without
+mirroring. Hepar is measured twice: with these tiles, and as it is used. Each system runs in a
+process of its own, whose peak memory is told, in interleaved rounds. Needs ``pip install
+'hepar[train,bench]'``.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from config import InferenceSettings
 from dicom_io.series import find_series, read_series
 from inference.labels import Label
-from inference.manifest import VolumeStage, find_package
+from inference.manifest import ModelPackage, VolumeStage, find_package
 from inference.measure import dice
 from inference.phantom import make_phantom
 from inference.preprocess import orient
@@ -35,12 +36,11 @@ from inference.volume import Volume
 Labels: TypeAlias = NDArray[np.uint8]
 Run: TypeAlias = Callable[[Volume], Labels]
 
-MODEL = "hepar-liver-ct"
 TILE = (64, 112, 112)
 OVERLAP = 0.5
 
 
-def open_nnunet() -> Run:
+def open_nnunet(model: str) -> Run:
     """Give nnU-Net v2's predictor around the network."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -48,8 +48,8 @@ def open_nnunet() -> Run:
 
     from benchmarks.torch_network import load_torch_network
 
-    package = find_package(MODEL)
-    stage, window = _stage(), package.manifest.window
+    package = find_package(model)
+    stage, window = _volume_stage(package), package.manifest.window
     dataset = {
         "channel_names": {"0": "CT"},
         "labels": {name: index for index, name in enumerate(stage.labels)},
@@ -130,7 +130,7 @@ def _nnunet_plans(stage: VolumeStage, low_hu: float, high_hu: float) -> dict[str
     }
 
 
-def open_monai() -> Run:
+def open_monai(model: str) -> Run:
     """Give MONAI's sliding window around the network, with torch's interpolation."""
     import torch
     from monai.inferers import SlidingWindowInferer
@@ -138,8 +138,8 @@ def open_monai() -> Run:
 
     from benchmarks.torch_network import load_torch_network
 
-    package = find_package(MODEL)
-    stage, window = _stage(), package.manifest.window
+    package = find_package(model)
+    stage, window = _volume_stage(package), package.manifest.window
     network = load_torch_network(package.folder / stage.file)
     inferer = SlidingWindowInferer(TILE, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
     voxel_mm = (stage.grid.slice_mm, stage.grid.in_plane_mm, stage.grid.in_plane_mm)
@@ -161,15 +161,15 @@ def open_monai() -> Run:
     return run
 
 
-def open_hepar() -> Run:
-    """Give Hepar as it ships: locator, box, large tiles, the fastest back end."""
-    segmenter = load_segmenter(InferenceSettings(model=MODEL))
+def open_hepar(model: str) -> Run:
+    """Give Hepar as it is used: locator, box, large tiles, the fastest back end."""
+    segmenter = load_segmenter(InferenceSettings(model=model))
     return lambda volume: np.asarray(segmenter.segment(volume).labels.array)
 
 
-def open_hepar_with_same_tiles() -> Run:
+def open_hepar_with_same_tiles(model: str) -> Run:
     """Give Hepar with the tiles and the single precision of the others."""
-    segmenter = load_segmenter(InferenceSettings(model=MODEL, precision="fp32"))
+    segmenter = load_segmenter(InferenceSettings(model=model, precision="fp32"))
     _cut_like_the_others(segmenter)
     return lambda volume: np.asarray(segmenter.segment(volume).labels.array)
 
@@ -184,39 +184,41 @@ def _cut_like_the_others(segmenter: Segmenter) -> None:
     )
 
 
-def _stage() -> VolumeStage:
-    stage = find_package(MODEL).manifest.segmenter
+def _volume_stage(package: ModelPackage) -> VolumeStage:
+    stage = package.manifest.segmenter
     if not isinstance(stage, VolumeStage):
-        raise SystemExit(f"the segmenter of {MODEL} is no 3D network")
+        raise SystemExit(f"the segmenter of {package.folder} is no 3D network")
     return stage
 
 
-SYSTEMS: dict[str, Callable[[], Run]] = {
+SYSTEMS: dict[str, Callable[[str], Run]] = {
     "nnU-Net v2": open_nnunet,
     "MONAI": open_monai,
     "Hepar, same tiles, fp32": open_hepar_with_same_tiles,
-    "Hepar as shipped": open_hepar,
+    "Hepar": open_hepar,
 }
 
 
 def main() -> None:
     """Measure and print, or be the process of one system."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="package whose segmenter is a 3D network")
     parser.add_argument("folder", nargs="?", type=Path, help="CT series; default: a phantom")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--system", choices=SYSTEMS, help=argparse.SUPPRESS)
     parser.add_argument("--labels", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.system is not None:
-        _serve(SYSTEMS[arguments.system], _read(arguments.folder), arguments.labels)
+        run = SYSTEMS[arguments.system](arguments.model)
+        _serve(run, _read(arguments.folder), arguments.labels)
         return
     with tempfile.TemporaryDirectory() as folder:
-        _measure(arguments.folder, arguments.rounds, Path(folder))
+        paths = [] if arguments.folder is None else [str(arguments.folder)]
+        _measure([arguments.model, *paths], arguments.rounds, Path(folder))
 
 
-def _serve(open_system: Callable[[], Run], volume: Volume, labels: Path) -> None:
+def _serve(run: Run, volume: Volume, labels: Path) -> None:
     """Segment once for each line that comes in, after one time to warm up."""
-    run = open_system()
     np.save(labels, run(volume))
     print(json.dumps({"ready": True}), flush=True)
     for _ in sys.stdin:
@@ -227,14 +229,13 @@ def _serve(open_system: Callable[[], Run], volume: Volume, labels: Path) -> None
         print(json.dumps({"seconds": seconds, "peak_gb": peak_gb}), flush=True)
 
 
-def _measure(folder: Path | None, rounds: int, scratch: Path) -> None:
+def _measure(task: list[str], rounds: int, scratch: Path) -> None:
     """Let the systems take turns; only one of them computes at a time."""
     answers: dict[str, list[dict[str, float]]] = {name: [] for name in SYSTEMS}
     servers: dict[str, subprocess.Popen[str]] = {}
     for index, name in enumerate(SYSTEMS):
-        command = [sys.executable, "-m", "benchmarks.segment", "--system", name]
+        command = [sys.executable, "-m", "benchmarks.segment", *task, "--system", name]
         command += ["--labels", str(scratch / f"{index}.npy")]
-        command += [] if folder is None else [str(folder)]
         servers[name] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -116,12 +116,15 @@ def export(
         Path, typer.Option(help="What the manifest says beside the networks (TOML).")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the package.", metavar="DIR")],
+    scores: Annotated[
+        Path | None, typer.Option(help="scores.json of `hepar evaluate`, for the manifest.")
+    ] = None,
 ) -> None:
     """Make a model package of two training runs, and check it against torch."""
     _prepare()
     from training.export import export_package
 
-    typer.echo(export_package(locator, segmenter, papers, out).folder)
+    typer.echo(export_package(locator, segmenter, papers, out, scores).folder)
 
 
 def _prepare() -> None:

@@ -6,8 +6,10 @@ Runtime and compared with torch.
 """
 
 import hashlib
+import json
 import logging
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,9 @@ def check_parity(network: UNet, path: Path) -> float:
     return difference
 
 
-def export_package(locator: Path, segmenter: Path, papers: Path, out: Path) -> ModelPackage:
+def export_package(
+    locator: Path, segmenter: Path, papers: Path, out: Path, scores: Path | None = None
+) -> ModelPackage:
     """Make a package of two training runs.
 
     Parameters
@@ -106,11 +110,13 @@ def export_package(locator: Path, segmenter: Path, papers: Path, out: Path) -> M
         What the manifest says beside the networks (TOML).
     out:
         Folder of the package.
+    scores:
+        ``scores.json`` of an evaluation of these runs, for the manifest.
 
     Raises
     ------
     ExportError
-        The papers cannot be read, or an ONNX file does not compute what torch does.
+        Papers or scores cannot be read, or an ONNX file does not compute what torch does.
     ExperimentError
         A folder holds no trained run.
     ModelPackageError
@@ -120,6 +126,8 @@ def export_package(locator: Path, segmenter: Path, papers: Path, out: Path) -> M
         content = tomllib.loads(papers.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ExportError(f"{papers}: {error}") from error
+    if scores is not None:
+        content["metrics"] = _read_metrics(scores)
     low_hu, high_hu = WINDOW_HU
     content["window"] = {"low_hu": low_hu, "high_hu": high_hu}
     content["locator"] = _export_stage(locator, out / "locator.onnx")
@@ -131,6 +139,29 @@ def export_package(locator: Path, segmenter: Path, papers: Path, out: Path) -> M
     package = read_package(out)
     verify_package(package)
     return package
+
+
+def _read_metrics(scores: Path) -> dict[str, dict[str, float]]:
+    """Give what an evaluation measured, by case; what could not be measured is left out."""
+    try:
+        cases = json.loads(scores.read_text(encoding="utf-8"))["cases"]
+        metrics = {case["case_id"]: _case_metrics(case) for case in cases}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{scores} holds no scores of hepar evaluate: {error!r}") from error
+    return {
+        name: {key: value for key, value in values.items() if value is not None}
+        for name, values in metrics.items()
+    }
+
+
+def _case_metrics(case: Mapping[str, Any]) -> dict[str, float | None]:
+    tumor = case["tumor"] or {}
+    return {
+        "liver_dice": case["liver"]["dice"],
+        "tumor_dice": tumor.get("dice"),
+        "tumor_ml": case["found_tumor_ml"],
+        "true_tumor_ml": tumor.get("true_ml"),
+    }
 
 
 def _export_stage(run: Path, path: Path) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,32 @@ def test_papers_that_make_no_manifest(
         export.export_package(
             tmp_path / "locator", tmp_path / "segmenter", papers, tmp_path / "package"
         )
+
+
+def test_scores_come_into_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "papers.toml").write_text(PAPERS, encoding="utf-8")
+    for stage in ("locator", "segmenter"):
+        save_run(tmp_path / stage)
+    runs = (tmp_path / "locator", tmp_path / "segmenter", tmp_path / "papers.toml")
+    cases = [
+        {"case_id": "a", "liver": {"dice": 0.9}, "tumor": None, "found_tumor_ml": 1.5},
+        {
+            "case_id": "b",
+            "liver": {"dice": 0.8},
+            "tumor": {"dice": 0.5, "true_ml": 3.0},
+            "found_tumor_ml": 2.0,
+        },
+    ]
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps({"cases": cases}), encoding="utf-8")
+    package = export.export_package(*runs, tmp_path / "package", scores)
+    assert package.manifest.metrics == {
+        "a": {"liver_dice": 0.9, "tumor_ml": 1.5},
+        "b": {"liver_dice": 0.8, "tumor_dice": 0.5, "tumor_ml": 2.0, "true_tumor_ml": 3.0},
+    }
+    scores.write_text("[]", encoding="utf-8")
+    with pytest.raises(ExportError, match="no scores"):
+        export.export_package(*runs, tmp_path / "package", scores)
 
 
 def save_run(folder: Path) -> None:
