@@ -3,17 +3,21 @@
 import threading
 from collections.abc import Callable, Iterable
 from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from doubles import BoxSegmenter
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 
+from dicom_io.ct_enhanced import write_enhanced_ct
 from dicom_io.errors import RejectionReason
 from dicom_io.uids import derive_uid
 from inference.manifest import find_package
+from inference.phantom import PhantomSettings, make_phantom
 from node.scheduler import Scheduler
 from node.scp import Receiver
 from node.worker import Worker
@@ -72,8 +76,27 @@ def _no_position(_: int, ds: Dataset) -> None:
     del ds.ImagePositionPatient
 
 
+def _two_enhanced(slices: Slices) -> Slices:
+    """Give two multi-frame instances of one series, as of two phases."""
+    settings = PhantomSettings(
+        seed=1, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=()
+    )
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "enhanced.dcm"
+        write_enhanced_ct(make_phantom(settings).volume, path)
+        return _second_phase([dcmread(path)])
+
+
+def _cut_pixels(ds: Dataset) -> None:
+    ds.PixelData = ds.PixelData[:200]
+
+
 FAULTS: dict[str, Callable[[Slices], Slices]] = {
     "TOO_FEW_SLICES": lambda slices: slices[:5],
+    "NOT_CT": _every(_set("Modality", "MR")),
+    "MIXED_SERIES": _one(_set("PatientID", "ANOTHER")),
+    "SEVERAL_STACKS": _two_enhanced,
+    "UNDECODABLE_PIXELS": _one(_cut_pixels),
     "LOCALIZER": _every(_set("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"])),
     "NOT_GRAYSCALE": _every(_set("PhotometricInterpretation", "MONOCHROME1")),
     "MIXED_FRAME_OF_REFERENCE": _one(_set("FrameOfReferenceUID", "1.2.3")),
@@ -91,7 +114,8 @@ FAULTS: dict[str, Callable[[Slices], Slices]] = {
 
 def send(port: int, datasets: Iterable[Dataset]) -> None:
     ae = AE(ae_title="SCANNER")
-    ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+    for sop_class in (CTImageStorage, EnhancedCTImageStorage):
+        ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
     assoc = ae.associate("127.0.0.1", port, ae_title="HEPAR")
     assert assoc.is_established
     for ds in datasets:
