@@ -243,9 +243,9 @@ def main() -> None:
     try:
         app()
     except (SettingsError, WrongCall) as error:
-        err.print(f"[red]{error}[/red]")
+        err.print(str(error), style="red")
         sys.exit(2)
     except Exception as error:
         logging.getLogger(__name__).debug("command failed", exc_info=True)
-        err.print(f"[red]{type(error).__name__}:[/red] {error}")
+        err.print(f"{type(error).__name__}: {error}", style="red")
         sys.exit(1)

@@ -14,8 +14,9 @@ from rich.table import Table
 
 from node.progress import Progress as ProgressCallback
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Square brackets are text, not markup: paths, reasons and settings have them.
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 
 def print_json(value: object) -> None:

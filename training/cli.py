@@ -23,7 +23,7 @@ CacheOption = Annotated[
     Path, typer.Option(help="Keeps real scans on the grids of the networks.", metavar="DIR")
 ]
 
-_err = Console(stderr=True)
+_err = Console(stderr=True, markup=False)
 
 
 def train(

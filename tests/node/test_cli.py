@@ -66,6 +66,7 @@ def test_wrong_calls_end_with_2(tmp_path: Path, arguments: list[str]):
         (["echo", "nobody"], 2, "There is no peer 'nobody'"),
         (["echo", "X@127.0.0.1:1"], 1, "cannot be reached"),
         (["segment", "absent", "-o", "out"], 2, "There is no file or folder absent"),
+        (["segment", "scan [1]", "-o", "out"], 2, "There is no file or folder scan [1]"),
         (["segment", ".", "-o", "out"], 2, "No DICOM instance was found"),
         (["jobs", "list"], 1, "hepar db upgrade"),
         (["model", "show", "nonsense"], 1, "nonsense"),

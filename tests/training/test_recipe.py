@@ -130,6 +130,14 @@ def test_stages_can_be_trained_one_by_one(
     assert isinstance(third.exception, ExperimentError)
 
 
+def test_what_is_missing_is_named_before_anything_is_done(
+    recipe_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.cli.find_spec", lambda name: None if name == "onnx" else name)
+    result = run_train(recipe_folder, tmp_path, tmp_path)
+    assert str(result.exception).startswith("onnx not installed: pip install 'hepar[train]'")
+
+
 def test_shipped_recipes_are_in_order() -> None:
     for name in ("hepar-liver-ct", "hepar-liver-ct-3d"):
         recipe = read_recipe(name)
