@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
+from storage import database
 from storage.database import open_database, upgrade_database
 from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew
 from storage.tables import Base
@@ -56,6 +57,30 @@ def test_upgrade_by_two_processes_at_once(tmp_path: Path) -> None:
     for upgrade in upgrades:
         upgrade.join()
     open_database(url).close()
+
+
+class BusyCursor:
+    """Answers as SQLite does while another process switches a new file to the write-ahead log."""
+
+    def __init__(self, refusals: int, code: int) -> None:
+        self.refusals = refusals
+        self.code = code
+
+    def execute(self, statement: str) -> None:
+        assert statement == "PRAGMA journal_mode = WAL"
+        if self.refusals:
+            self.refusals -= 1
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = self.code
+            raise error
+
+
+def test_the_switch_to_the_log_is_tried_again_while_another_process_does_it() -> None:
+    cursor = BusyCursor(refusals=3, code=sqlite3.SQLITE_BUSY)
+    database._switch_to_wal(cursor)
+    assert cursor.refusals == 0
+    with pytest.raises(sqlite3.OperationalError):
+        database._switch_to_wal(BusyCursor(refusals=1, code=sqlite3.SQLITE_READONLY))
 
 
 def test_a_failing_upgrade_leaves_nothing(tmp_path: Path) -> None:
