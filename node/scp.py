@@ -67,9 +67,14 @@ class Receiver:
 
     def stop(self) -> None:
         """Close the listening socket and abort open associations."""
-        if self._server is not None:
-            self._server.ae.shutdown()
-            self._server = None
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.shutdown()
+        # One that was rejected only waits for its peer to close; aborting it is an error there.
+        for assoc in server.ae.active_associations:
+            if assoc.is_established:
+                assoc.abort()
 
     def _check_caller(self, event: evt.Event) -> None:
         """Reject an association of an unknown peer (PS3.8 9.3.4)."""

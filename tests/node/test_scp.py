@@ -149,7 +149,7 @@ def test_association_limit_is_kept(listen):
     first = node.associate(CT)
     second = node.associate(CT)
     assert first.is_established
-    assert second.is_rejected
+    assert second.is_rejected, (second.is_established, second.is_aborted)
     assert second.acceptor.primitive.reason_str == "Local limit exceeded"
     first.release()
 
