@@ -148,9 +148,6 @@ def test_association_limit_is_kept(listen):
     node = listen(node={"max_associations": 1})
     first = node.associate(CT)
     second = node.associate(CT)
-    if not second.is_established and not second.is_rejected:
-        # Seen once under load: the requestor takes the closed connection for an abort.
-        second = node.associate(CT)
     assert first.is_established
     assert second.is_rejected, (second.is_established, second.is_aborted)
     assert second.acceptor.primitive.reason_str == "Local limit exceeded"
