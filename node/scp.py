@@ -73,7 +73,7 @@ class Receiver:
         server.shutdown()
         # One that was rejected only waits for its peer to close; aborting it is an error there.
         for assoc in server.ae.active_associations:
-            if assoc.is_established:
+            if not assoc.is_rejected:
                 assoc.abort()
 
     def _check_caller(self, event: evt.Event) -> None:
