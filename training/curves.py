@@ -1,7 +1,7 @@
 """Learning curves as a picture."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -48,6 +48,8 @@ def _read_columns(path: Path) -> dict[str, Sequence[float]]:
     if not path.exists():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
-        rows: list[Mapping[str, str]] = list(csv.DictReader(file))
-    names = [name for name in rows[0] if name != "step"] if rows else []
-    return {name: [float(row[name]) for row in rows] for name in names}
+        header, *rows = list(csv.reader(file)) or [[]]
+    # A run that was killed while it wrote leaves part of a row, to which the next one is glued.
+    whole = [row for row in rows if len(row) == len(header) and all(row)]
+    names = [name for name in header if name != "step"]
+    return {name: [float(row[header.index(name)]) for row in whole] for name in names}

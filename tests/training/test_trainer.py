@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'")
 
 from training.config import Experiment
+from training.curves import draw_curves
 from training.errors import DataSetError, ExperimentError
 from training.recipe import RunSettings, build_samplers
 from training.samples import Sampler
@@ -155,3 +156,11 @@ def test_missing_data_are_named(
 ) -> None:
     with pytest.raises(DataSetError, match=r"cases\.csv"):
         build_samplers(experiment, replace(settings, data=[tmp_path / "data" / "fine"]))
+
+
+def test_curves_are_drawn_from_a_log_that_a_kill_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "losses.csv").write_text(
+        "step,minutes,organ\n50,1.0,0.5\n100,2.0,0.4\n150,3.200,4.0,0.3\n250,5.0,", encoding="utf-8"
+    )
+    draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").stat().st_size > 0
