@@ -150,8 +150,9 @@ class InferenceSettings(_Section):
     backend: Literal["auto", "openvino", "onnxruntime"] = Field(
         "auto", description="Inference engine; auto takes the fastest for the device."
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Arithmetic on CPUs; auto takes bf16 where the processor has it."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Arithmetic; auto takes bf16 on CPUs that have it, and fp16 on GPUs.",
     )
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0 means all cores.")
     min_slices: int = Field(10, ge=2, description="A series with fewer slices is rejected.")

@@ -55,6 +55,9 @@ class OnnxEngine:
         ``cpu`` or ``cuda``.
     threads:
         CPU threads; 0 for all cores.
+    precision:
+        ``fp32``, or ``fp16``, for which a network is converted when it is loaded. GPUs compute in
+        it; ONNX Runtime on a CPU computes such a network in single precision.
 
     Raises
     ------
@@ -63,9 +66,8 @@ class OnnxEngine:
     """
 
     backend = "onnxruntime"
-    precision = "fp32"
 
-    def __init__(self, *, device: str, threads: int) -> None:
+    def __init__(self, *, device: str, threads: int, precision: str = "fp32") -> None:
         if device == "cuda":
             if not cuda_is_available():
                 raise BackendError(
@@ -74,6 +76,7 @@ class OnnxEngine:
                 )
             onnxruntime.preload_dlls()
         self.device = device
+        self.precision = precision
         self._threads = threads
 
     def load(self, path: Path) -> "OnnxPredictor":
@@ -89,7 +92,8 @@ class OnnxEngine:
         options.log_severity_level = _ERRORS_ONLY
         providers = [_CUDA, _CPU] if self.device == "cuda" else [_CPU]
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            source = str(path) if self.precision == "fp32" else _read_in_half(path)
+            session = onnxruntime.InferenceSession(source, options, providers=providers)
         except _ERRORS as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         if self.device == "cuda" and _CUDA not in session.get_providers():
@@ -98,6 +102,19 @@ class OnnxEngine:
                 "'cuda' (pip install 'hepar[cuda]'), or set inference.device to 'cpu'"
             )
         return OnnxPredictor(session)
+
+
+def _read_in_half(path: Path) -> bytes:
+    """Read a network and let it compute in half precision; what goes in and out stays single."""
+    from google.protobuf.message import DecodeError
+    from onnx import load_model
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    try:
+        network = convert_float_to_float16(load_model(str(path)), keep_io_types=True)
+    except (OSError, ValueError, DecodeError) as error:
+        raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+    return bytes(network.SerializeToString())
 
 
 class OnnxPredictor:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from config.settings import InferenceSettings
-from inference import onnx_backend
+from inference import backend, onnx_backend
 from inference.backend import Engine, Predictor, ResilientPredictor, open_engine
 from inference.errors import BackendError, ModelPackageError
 from inference.onnx_backend import OnnxEngine
@@ -81,6 +81,12 @@ CHOICES: dict[str, tuple[dict[str, str], bool, tuple[str, str]]] = {
     "auto with a GPU": ({}, True, ("onnxruntime", "cuda")),
     "CUDA": ({"device": "cuda"}, True, ("onnxruntime", "cuda")),
 }
+HALF: dict[str, tuple[str, bool, str]] = {
+    "auto": ("auto", True, "fp16"),
+    "auto without the converter": ("auto", False, "fp32"),
+    "fp16": ("fp16", True, "fp16"),
+    "fp32": ("fp32", True, "fp32"),
+}
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -94,9 +100,52 @@ def test_the_engine_is_chosen_by_settings_and_device(
     assert (engine.backend, engine.device) == expected
 
 
+@pytest.mark.parametrize("name", HALF)
+def test_gpus_compute_in_half_precision_where_the_converter_is_there(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked, has_onnx, expected = HALF[name]
+    monkeypatch.setattr(onnx_backend, "cuda_is_available", lambda: True)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(backend, "find_spec", lambda _: object() if has_onnx else None)
+    settings = InferenceSettings.model_validate({"precision": asked})
+    assert open_engine(settings).precision == expected
+
+
+def test_fp16_without_the_converter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_backend, "cuda_is_available", lambda: True)
+    monkeypatch.setattr(backend, "find_spec", lambda _: None)
+    with pytest.raises(BackendError, match=r"pip install 'hepar\[cuda\]'"):
+        open_engine(InferenceSettings(precision="fp16"))
+
+
+def test_bf16_on_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_backend, "cuda_is_available", lambda: True)
+    with pytest.raises(BackendError, match="bf16 is for CPUs"):
+        open_engine(InferenceSettings(precision="bf16"))
+
+
+def test_a_network_in_half_precision_computes_the_same(tiny_model: Path) -> None:
+    single, half = (
+        OnnxEngine(device="cpu", threads=1, precision=precision).load(tiny_model)(noise(1))
+        for precision in ("fp32", "fp16")
+    )
+    assert half.dtype == np.float32
+    assert not np.array_equal(half, single)
+    assert np.allclose(half, single, atol=2e-3)
+
+
+def test_a_damaged_file_cannot_be_converted(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(BackendError, match=r"cannot load .*damaged\.onnx"):
+        OnnxEngine(device="cpu", threads=1, precision="fp16").load(path)
+
+
 REFUSALS: dict[str, tuple[dict[str, str], str]] = {
     "OpenVINO on CUDA": ({"backend": "openvino", "device": "cuda"}, "set inference.backend to"),
     "CUDA without a GPU": ({"device": "cuda"}, "install onnxruntime-gpu and the NVIDIA driver"),
+    "fp16 without a GPU": ({"precision": "fp16"}, "fp16 is for NVIDIA GPUs"),
     "bf16 with ONNX Runtime": (
         {"backend": "onnxruntime", "device": "cpu", "precision": "bf16"},
         "inference.precision to 'auto'",
