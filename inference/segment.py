@@ -34,7 +34,7 @@ from inference.preprocess import (
     sample_scan,
     whole_grid,
 )
-from inference.sliding_window import predict
+from inference.sliding_window import largest_input, predict
 from inference.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -131,6 +131,23 @@ class Segmenter:
     def precision(self) -> str:
         """Its arithmetic."""
         return self._segmenter.engine.precision
+
+    def warm_up(self) -> None:
+        """Compute nothing with each network, so that the first scan finds them prepared.
+
+        Engines choose algorithms, compile kernels and take memory when they are first called.
+
+        Raises
+        ------
+        BackendError
+            The networks cannot be computed, not on the CPU either.
+        """
+        manifest = self.package.manifest
+        for stage, network in (
+            (manifest.locator, self._locator),
+            (manifest.segmenter, self._segmenter),
+        ):
+            network(np.zeros(largest_input(stage), dtype=np.float32))
 
     def segment(self, volume: Volume, progress: ProgressCallback | None = None) -> Segmentation:
         """Label a scan.

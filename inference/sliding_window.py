@@ -80,6 +80,13 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+def largest_input(stage: Stage) -> tuple[int, ...]:
+    """Give the shape of the largest batch that a network is given."""
+    if stage.kind == "volume":
+        return 1, 1, stage.tile_slices, stage.tile_px, stage.tile_px
+    return stage.batch, stage.context_slices, stage.tile_px, stage.tile_px
+
+
 def predict(
     image: NDArray[np.float32],
     slice_mm: float,

@@ -141,11 +141,13 @@ class Worker:
 
 
 def load_worker(services: Services, stop: threading.Event) -> Worker:
-    """Load the model and give a worker that is ready.
+    """Load the model, warm it up and give a worker that is ready.
 
     Raises
     ------
     inference.errors.InferenceError
-        When the model cannot be loaded.
+        When the model cannot be loaded or computed.
     """
-    return Worker(services, load_segmenter(services.settings.inference), stop)
+    segmenter = load_segmenter(services.settings.inference)
+    segmenter.warm_up()
+    return Worker(services, segmenter, stop)

@@ -99,16 +99,22 @@ class ThresholdEngine:
     backend: str = "thresholds"
     device: str = "cpu"
     precision: str = "fp32"
-    batches: list[int] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
 
     def load(self, path: Path) -> Predictor:
         limits = (0.325,) if path.stem == "locator" else (0.325, 0.775)
 
         def predict(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-            self.batches.append(len(batch))
+            self.shapes.append(batch.shape)
             return threshold(batch, limits)
 
         return predict
+
+
+@pytest.fixture
+def threshold_engine() -> ThresholdEngine:
+    """Give an engine that tells the shapes of what it was given."""
+    return ThresholdEngine()
 
 
 @pytest.fixture

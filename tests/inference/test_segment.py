@@ -185,6 +185,13 @@ def test_the_record_tells_where_how_and_how_long(segmenter: Segmenter) -> None:
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
 
 
+def test_warming_up_gives_each_network_the_largest_batch_that_it_will_see(
+    make_threshold_segmenter: MakeSegmenter, threshold_engine: Any
+) -> None:
+    make_threshold_segmenter(threshold_engine).warm_up()
+    assert threshold_engine.shapes == [(4, 3, 384, 384), (4, 5, 96, 96)]
+
+
 def test_the_input_is_left_as_it_was(segmenter: Segmenter) -> None:
     scan = scan_of(truth_at(SHAPE, SPACING_MM), SPACING_MM)
     before = scan.array.copy()
