@@ -26,11 +26,13 @@ def load_torch_network(path: Path) -> nn.Module:
         It does not compute what ONNX Runtime computes.
     """
     weights = _read_weights(path)
+    _, last, bias = weights[-1]
     network = UNet(
         inputs=weights[0][1].shape[1],
-        classes=weights[-1][1].shape[0],
+        classes=len(bias),
         channels=_channels(weights),
         dimensions=3,
+        stride=last.shape[-1],
     )
     _fold_normalization(network)
     for layer, (kind, weight, bias) in zip(_layers(network), weights, strict=True):
@@ -59,7 +61,8 @@ def _read_weights(path: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
 def _channels(weights: list[tuple[str, np.ndarray, np.ndarray]]) -> list[int]:
     """Read the channels of each level off the encoder, which ends at the first upsampling."""
     encoder = [kind for kind, _, _ in weights].index("ConvT")
-    return [weights[index][1].shape[0] for index in range(0, encoder, 2)]
+    # Each level has two convolutions; the stem of a strided network comes before them.
+    return [weights[index][1].shape[0] for index in range(encoder % 2, encoder, 2)]
 
 
 def _fold_normalization(network: UNet) -> None:
@@ -73,7 +76,7 @@ def _fold_normalization(network: UNet) -> None:
 
 def _layers(network: UNet) -> list[nn.Module]:
     """List the convolutions in the order of computation."""
-    blocks = [*network.encoder]
+    blocks = [network.stem, *network.encoder]
     for up, block in zip(network.up, network.decoder, strict=True):
         blocks += [up, block]
     modules = [module for block in [*blocks, network.head] for module in block.modules()]

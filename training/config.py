@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.errors import ExperimentError
 
@@ -43,21 +43,14 @@ class PhantomConfig(_Section):
     count: int = Field(0, ge=0, description="Number of phantoms.")
 
 
-class LesionConfig(_Section):
-    """Synthetic lesions painted into real livers."""
-
-    share_annotated: float = Field(0.0, ge=0, le=1, description="Share, tumors known.")
-    share_unannotated: float = Field(0.0, ge=0, le=1, description="Share, tumors not annotated.")
-    known_rim_px: int = Field(4, ge=0, description="Rim around a lesion whose label is certain.")
-
-
 class MassConfig(_Section):
-    """Synthetic masses painted into and beside the liver, for a 3D network."""
+    """Synthetic masses painted into real scans, see `training.masses`."""
 
     lesion_share: float = Field(0.0, ge=0, le=1, description="Share with lesions in the liver.")
+    cyst_share: float = Field(0.0, ge=0, le=1, description="Share with a cyst, which is no tumor.")
     look_alike_share: float = Field(0.0, ge=0, le=1, description="Share with masses beside it.")
     count: int = Field(2, ge=1, description="Most masses of a kind in one sample.")
-    lesion_radius_mm: tuple[float, float] = (5.0, 45.0)
+    lesion_radius_mm: tuple[float, float] = (1.5, 40.0)
     look_alike_radius_mm: tuple[float, float] = (12.0, 50.0)
     known_rim_mm: float = Field(8.0, ge=0, description="Rim around a lesion, label certain.")
 
@@ -72,7 +65,9 @@ class AugmentConfig(_Section):
     gain_share: float = Field(0.5, ge=0, le=1, description="Share with another gain and offset.")
     noise_share: float = Field(0.3, ge=0, le=1, description="Share with added noise.")
     blur_share: float = Field(0.2, ge=0, le=1, description="Share blurred in the plane.")
-    elastic_sd_mm: float = Field(4.0, ge=0, description="Bending of a 3D patch.")
+    phase_share: float = Field(0.2, ge=0, le=1, description="Share with another contrast phase.")
+    thick_share: float = Field(0.15, ge=0, le=1, description="Share with thicker slices.")
+    elastic_sd_mm: float = Field(2.5, ge=0, description="Standard deviation of the bending.")
     cut_share: float = Field(0.3, ge=0, le=1, description="Share of 3D scans cut short.")
     reverse_share: float = Field(0.15, ge=0, le=1, description="Share with reversed slice order.")
 
@@ -82,6 +77,12 @@ class NetworkConfig(_Section):
 
     dimensions: Literal[2, 3] = Field(2, description="2 for slice stacks, 3 for volumes.")
     channels: tuple[int, ...] = Field(description="Feature channels of each level.")
+    stride: int = Field(1, ge=1, le=4, description="Elements an axis that the finest level joins.")
+
+    @property
+    def multiple(self) -> int:
+        """What the edges of an input are multiples of."""
+        return int(self.stride * 2 ** (len(self.channels) - 1))
 
 
 class OptimizationConfig(_Section):
@@ -111,7 +112,6 @@ class Experiment(_Section):
     labels: tuple[str, ...] = Field(description="Classes of the network, background first.")
     data: DataConfig
     phantoms: PhantomConfig = PhantomConfig()
-    lesions: LesionConfig = LesionConfig()
     masses: MassConfig = MassConfig()
     augment: AugmentConfig = AugmentConfig()
     network: NetworkConfig
@@ -136,6 +136,8 @@ class Experiment(_Section):
             gain_share=0.0,
             noise_share=0.0,
             blur_share=0.0,
+            phase_share=0.0,
+            thick_share=0.0,
             elastic_sd_mm=0.0,
             cut_share=0.0,
             reverse_share=0.0,
@@ -144,10 +146,22 @@ class Experiment(_Section):
             update={
                 "augment": still,
                 "phantoms": PhantomConfig(),
-                "lesions": LesionConfig(),
                 "masses": MassConfig(),
             }
         )
+
+    @model_validator(mode="after")
+    def _patch_fits(self) -> Self:
+        edges = {"patch_px": self.data.patch_px}
+        if self.network.dimensions == 3:
+            edges["patch_slices"] = self.data.patch_slices
+        for name, edge in edges.items():
+            if edge % self.network.multiple:
+                raise ValueError(
+                    f"data.{name} is {edge}; this network needs a multiple of "
+                    f"{self.network.multiple}"
+                )
+        return self
 
     @property
     def inputs(self) -> int:

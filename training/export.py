@@ -176,7 +176,7 @@ def _export_stage(run: Path, path: Path) -> dict[str, Any]:
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "labels": list(experiment.labels),
-        "multiple_px": 2 ** (len(experiment.network.channels) - 1),
+        "multiple_px": experiment.network.multiple,
         **describe_stage(experiment),
     }
 

@@ -37,16 +37,30 @@ class UNet(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         Feature channels of each level, the finest first.
     dimensions:
         2 for slices, 3 for volumes.
+    stride:
+        With 2 the finest level works on blocks of 2 elements an axis: a strided convolution takes
+        them in, and a transposed one gives the logits of each element. Most of the time goes into
+        the finest level, so that the network is several times faster.
     """
 
     def __init__(
-        self, inputs: int, classes: int, channels: Sequence[int], dimensions: int = 2
+        self,
+        inputs: int,
+        classes: int,
+        channels: Sequence[int],
+        dimensions: int = 2,
+        stride: int = 1,
     ) -> None:
         super().__init__()
-        before = [inputs, *channels[:-1]]
+        finest = channels[0]
+        before = [inputs if stride == 1 else finest, *channels[:-1]]
         self.inputs = inputs
         self.dimensions = dimensions
         self.memory_format = _MEMORY_FORMAT[dimensions]
+        blocks = {"kernel_size": stride, "stride": stride}
+        self.stem = (
+            nn.Identity() if stride == 1 else _CONVOLUTION[dimensions](inputs, finest, **blocks)
+        )
         self.encoder = nn.ModuleList(
             _block(dimensions, a, b) for a, b in zip(before, channels, strict=True)
         )
@@ -59,7 +73,8 @@ class UNet(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         self.decoder = nn.ModuleList(
             _block(dimensions, 2 * shallow, shallow) for shallow, _ in pairs
         )
-        self.head = _CONVOLUTION[dimensions](channels[0], classes, kernel_size=1)
+        head = _CONVOLUTION if stride == 1 else _UPSAMPLING
+        self.head = head[dimensions](finest, classes, **blocks)
         self.to(memory_format=self.memory_format)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -69,7 +84,7 @@ class UNet(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         ----------
         image:
             (batch, inputs, ..., rows, columns), 0 to 1; the spatial axes, two or three, have
-            multiples of 2 ** (levels - 1) elements.
+            multiples of ``stride * 2 ** (levels - 1)`` elements.
 
         Returns
         -------
@@ -77,6 +92,7 @@ class UNet(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
             (batch, classes, ..., rows, columns).
         """
         skips: list[torch.Tensor] = []
+        image = self.stem(image)
         for level, block in enumerate(self.encoder):
             image = block(image if level == 0 else self.pool(image))
             skips.append(image)

@@ -1,14 +1,10 @@
 """Draws training samples for a network that sees whole volumes (3D)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
-from torch.nn import functional
 
 from inference.labels import Label
 from inference.resample import (
@@ -18,42 +14,25 @@ from inference.resample import (
     sampling_matrix,
     whole_axis,
 )
-from training.augment import change_intensity
-from training.config import AugmentConfig, DataConfig, Experiment
-from training.dataset import LEVELS, Case
-from training.masses import PaintedMass, draw_lesion, draw_look_alike, paint_mass
-from training.samples import Sample, Sampler
+from training.augment import change_intensity, draw_nodes, sample_array, spread_nodes
+from training.dataset import Case
+from training.samples import CaseSampler, Sample
 
-_ELASTIC_NODES = (5, 6, 6)
 _LEAST_MARGIN_MM, _MOST_MARGIN_MM = 10.0, 60.0
 _LEAST_KEPT_MM = 60.0
+_KNOWN = 4
+"""Added to a label where liver and tumor are told apart."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Body:
-    """A case on the grid of the network, with what painting and choosing need."""
+    """A case on the grid of the network, with what choosing needs."""
 
     case: Case
-    distance_mm: NDArray[np.float32]
-    """Of each voxel from the liver."""
-    liver_level: float
-    organ: NDArray[np.intp]
+    organ: NDArray[np.int16]
     """Voxels of the liver, (count, 3)."""
-    tumor: NDArray[np.intp]
+    tumor: NDArray[np.int16]
     """Voxels of annotated tumors."""
-
-    @classmethod
-    def of(cls, case: Case, config: DataConfig) -> "_Body":
-        case = resample_case(case, config.slice_mm, config.in_plane_mm)
-        organ = case.labels > 0
-        distance = ndimage.distance_transform_edt(~organ, sampling=case.spacing_mm)
-        return cls(
-            case=case,
-            distance_mm=distance.astype(np.float32),
-            liver_level=float(np.median(case.levels[organ])) / LEVELS,
-            organ=np.argwhere(organ),
-            tumor=np.argwhere((case.labels == Label.TUMOR) & case.tumors_known),
-        )
 
 
 def resample_case(case: Case, slice_mm: float, in_plane_mm: float) -> Case:
@@ -82,145 +61,65 @@ def resample_case(case: Case, slice_mm: float, in_plane_mm: float) -> Case:
     )
 
 
-@dataclass(kw_only=True, eq=False)
-class _Scene:
-    """A case as it is shown once: with what was painted into it."""
+class VolumeSampler(CaseSampler[_Body]):
+    """Draws sub-volumes for a 3D network."""
 
-    image: NDArray[np.float32]
-    labels: NDArray[np.uint8]
-    known: NDArray[np.bool_]
-
-
-class VolumeSampler(Sampler):
-    """Draws sub-volumes for a 3D network.
-
-    Parameters
-    ----------
-    experiment:
-        What to draw.
-    real, synthetic:
-        Cases; synthetic ones are drawn with the share that the experiment says.
-    """
-
-    def __init__(
-        self, experiment: Experiment, real: Sequence[Case], synthetic: Sequence[Case]
-    ) -> None:
-        data = experiment.data
-        self._experiment = experiment
-        self._real = [
-            body
-            for body in (_Body.of(case, data) for case in real)
-            for _ in range(data.annotated_weight if len(body.tumor) else 1)
-        ]
-        self._synthetic = [_Body.of(case, data) for case in synthetic]
+    def _prepare(self, case: Case) -> _Body:
+        data = self._experiment.data
+        case = resample_case(case, data.slice_mm, data.in_plane_mm)
+        tumor = (case.labels == Label.TUMOR) & case.tumors_known
+        return _Body(
+            case=case,
+            organ=np.argwhere(case.labels > 0).astype(np.int16),
+            tumor=np.argwhere(tumor).astype(np.int16),
+        )
 
     def sample(self, rng: np.random.Generator) -> Sample:
         """Draw one sample: image (1, slices, rows, columns), labels (slices, rows, columns)."""
         data, config = self._experiment.data, self._experiment.augment
-        synthetic = self._synthetic and rng.random() < self._experiment.phantoms.share
-        bodies = self._synthetic if synthetic else self._real
-        body = bodies[rng.integers(len(bodies))]
-        scene = self._paint(rng, body)
-        kept = _cut(rng, body.case.labels, body.case.spacing_mm, config.cut_share)
-        size = np.array([part.stop - part.start for part in kept])
-        offset = np.array([part.start for part in kept])
-        center = self._choose_center(rng, body, size, offset)
+        body = self._choose(rng)
+        case = body.case
+        kept = _cut(rng, case.labels, case.spacing_mm, config.cut_share)
         patch = (data.patch_slices, data.patch_px, data.patch_px)
-        positions = _patch_positions(rng, config, body.case.spacing_mm, center, patch)
-        image, liver, tumor, known = _interpolate(
-            (
-                scene.image[kept],
-                scene.labels[kept] == Label.LIVER,
-                scene.labels[kept] == Label.TUMOR,
-                scene.known[kept],
-            ),
-            positions,
-        )
-        organ = liver + tumor > 0.5
-        labels = torch.where(tumor > liver, Label.TUMOR, Label.LIVER) * organ
+        center = self._choose_center(rng, body, kept)
+        nodes = draw_nodes(rng, config, case.spacing_mm, center, patch)
+        window, nodes = _reached(nodes, kept)
+        canvas = self._paint(rng, case, case.levels[window], case.labels[window], case.spacing_mm)
+        coded = (canvas.labels + np.uint8(_KNOWN) * canvas.known).astype(np.float32)
+        positions = spread_nodes(nodes, coded.shape, patch)
+        image = sample_array(canvas.scene.image[None], positions)
+        (codes,) = sample_array(coded[None], positions, nearest=True).long()
         return Sample(
-            image=change_intensity(rng, config, image[None]), labels=labels, known=known > 0.5
+            image=change_intensity(rng, config, image),
+            labels=codes % _KNOWN,
+            known=codes >= _KNOWN,
         )
 
     def _choose_center(
-        self,
-        rng: np.random.Generator,
-        body: _Body,
-        size: NDArray[np.intp],
-        offset: NDArray[np.intp],
+        self, rng: np.random.Generator, body: _Body, kept: tuple[slice, slice, slice]
     ) -> NDArray[np.float64]:
         """Give a voxel in a tumor, or near the liver, or anywhere in what is left of the scan."""
         data, choice = self._experiment.data, rng.random()
-        anywhere = rng.uniform(0, size - 1)
+        first = np.array([part.start for part in kept])
+        anywhere = rng.uniform(first, [part.stop - 1 for part in kept])
         if len(body.tumor) and choice < data.tumor_slices:
-            chosen = body.tumor[rng.integers(len(body.tumor))] - offset
-            return np.asarray(0.75 * chosen + 0.25 * anywhere)
+            return np.asarray(0.75 * body.tumor[rng.integers(len(body.tumor))] + 0.25 * anywhere)
         if choice < data.organ_slices:
-            chosen = body.organ[rng.integers(len(body.organ))] - offset
-            return np.asarray((chosen + anywhere) / 2)
+            return np.asarray((body.organ[rng.integers(len(body.organ))] + anywhere) / 2)
         return np.asarray(anywhere)
 
-    def _paint(self, rng: np.random.Generator, body: _Body) -> _Scene:
-        """Give a case, in some draws with lesions in the liver or masses beside it."""
-        config, case = self._experiment.masses, body.case
-        scene = _Scene(
-            image=case.levels.astype(np.float32) / np.float32(LEVELS),
-            labels=case.labels.copy(),
-            known=np.full(case.labels.shape, case.tumors_known),
-        )
-        if case.synthetic:
-            return scene
-        organ = case.labels > 0
-        if rng.random() < config.look_alike_share:
-            for _ in range(rng.integers(1, config.count + 1)):
-                shape = draw_look_alike(
-                    rng, body.distance_mm, scene.image, config.look_alike_radius_mm
-                )
-                paint_mass(rng, scene.image, ~organ, shape, case.spacing_mm, body.liver_level)
-        if rng.random() < config.lesion_share:
-            for _ in range(rng.integers(1, config.count + 1)):
-                shape = draw_lesion(rng, body.organ, config.lesion_radius_mm)
-                mass = paint_mass(rng, scene.image, organ, shape, case.spacing_mm, body.liver_level)
-                self._label_lesion(scene, mass, case.spacing_mm)
-        return scene
 
-    def _label_lesion(
-        self, scene: _Scene, mass: PaintedMass, spacing_mm: tuple[float, float, float]
-    ) -> None:
-        """Label a lesion, and let the network be judged in it and around it."""
-        labels, known = scene.labels[mass.window], scene.known[mass.window]
-        labels[mass.inside] = Label.TUMOR
-        rim_px = self._experiment.masses.known_rim_mm / np.array(spacing_mm)
-        distance = ndimage.distance_transform_edt(~mass.inside, sampling=1 / rim_px)
-        known[distance <= 1] = True
-
-
-def _interpolate(arrays: Sequence[NDArray[Any]], positions: torch.Tensor) -> torch.Tensor:
-    """Sample arrays (slices, rows, columns) linearly; outside of them there is 0, which is air.
-
-    Parameters
-    ----------
-    arrays:
-        All of one shape.
-    positions:
-        (..., 3), voxels.
-
-    Returns
-    -------
-    torch.Tensor
-        (arrays, ...).
-    """
-    # Only the part that is reached is turned into floats.
-    flat = positions.reshape(-1, 3)
-    first = (flat.amin(dim=0).floor().long() - 1).clamp(min=0)
-    last = torch.minimum(flat.amax(dim=0).ceil().long() + 2, torch.tensor(arrays[0].shape))
-    last = torch.maximum(last, first + 1)
-    window = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    part = np.stack([array[window].astype(np.float32) for array in arrays])
-    size = torch.tensor(part.shape[1:])
-    grid = (positions - first) / (size - 1).clamp(min=1) * 2 - 1
-    volume = torch.from_numpy(part)[None]
-    return functional.grid_sample(volume, grid.flip(-1)[None], align_corners=True)[0]
+def _reached(
+    nodes: torch.Tensor, kept: tuple[slice, slice, slice]
+) -> tuple[tuple[slice, ...], torch.Tensor]:
+    """Give the voxels that a patch reaches, at least one, and its nodes relative to the first."""
+    first = torch.tensor([part.start for part in kept])
+    last = torch.tensor([part.stop for part in kept])
+    flat = nodes.flatten(start_dim=1)
+    start = torch.minimum(flat.amin(dim=1).floor().long(), last - 1).maximum(first)
+    stop = (flat.amax(dim=1).ceil().long() + 1).minimum(last).maximum(start + 1)
+    window = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    return window, nodes - start.reshape(3, 1, 1, 1)
 
 
 def _cut(
@@ -246,36 +145,3 @@ def _cut(
         parts[0] = slice(first, last)
     slices, rows, columns = parts
     return slices, rows, columns
-
-
-def _patch_positions(
-    rng: np.random.Generator,
-    config: AugmentConfig,
-    spacing_mm: tuple[float, float, float],
-    center: NDArray[np.float64],
-    patch: tuple[int, int, int],
-) -> torch.Tensor:
-    """Give positions (slices, rows, columns, 3), in voxels, of a turned, scaled and bent patch."""
-    scale = rng.uniform(config.min_scale, config.max_scale) * rng.uniform(0.93, 1.07, size=3)
-    matrix = _rotation(rng, np.deg2rad(config.rotation_sd_deg)) * scale * spacing_mm
-    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch]
-    steps = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    mm = steps @ torch.from_numpy(matrix.T.astype(np.float32))
-    nodes = rng.standard_normal((1, 3, *_ELASTIC_NODES), dtype=np.float32) * config.elastic_sd_mm
-    bend = functional.interpolate(
-        torch.from_numpy(nodes), size=patch, mode="trilinear", align_corners=True
-    )
-    mm = mm + bend[0].permute(1, 2, 3, 0)
-    return mm / torch.tensor(spacing_mm) + torch.from_numpy(center.astype(np.float32))
-
-
-def _rotation(rng: np.random.Generator, deviation: float) -> NDArray[np.float64]:
-    """Give a small random rotation of (slice, row, column) vectors."""
-    matrix = np.eye(3)
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        angle = rng.normal(0, deviation)
-        turn = np.eye(3)
-        turn[first, first] = turn[second, second] = np.cos(angle)
-        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ turn
-    return matrix

@@ -17,8 +17,10 @@ context_slices = 3
 patch_px = 32
 tumor_slices = 0.5
 
-[lesions]
-share_unannotated = 1.0
+[masses]
+lesion_share = 1.0
+cyst_share = 0.5
+look_alike_share = 0.5
 
 [network]
 channels = [4, 8]

@@ -99,7 +99,7 @@ def test_one_command_makes_a_package_that_runs(
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(tmp_path / "out" / "package")
     for stage in ("locator", "segmenter"):
-        for name in ("checkpoint.pt", "experiment.json", "curves.png"):
+        for name in ("checkpoint.pt", "experiment.json", "samples.png", "curves.png"):
             assert (tmp_path / "out" / stage / name).stat().st_size > 0
     assert len(list((tmp_path / "cases").iterdir())) == 4
     segmenter = load_segmenter(InferenceSettings(model=str(tmp_path / "out" / "package")))
@@ -139,12 +139,12 @@ def test_what_is_missing_is_named_before_anything_is_done(
 
 
 def test_shipped_recipes_are_in_order() -> None:
-    for name in ("hepar-liver-ct", "hepar-liver-ct-3d"):
+    for name in ("hepar-liver-ct", "hepar-liver-ct-25d"):
         recipe = read_recipe(name)
         assert recipe.papers.is_file()
         assert "segmenter" in recipe.experiments
 
 
 def test_an_unknown_recipe_names_the_shipped_ones(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="hepar-liver-ct, hepar-liver-ct-3d"):
+    with pytest.raises(ExperimentError, match="hepar-liver-ct, hepar-liver-ct-25d"):
         read_recipe(str(tmp_path))
