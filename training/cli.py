@@ -39,6 +39,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="Time of each stage instead of the recipe's.")
     ] = None,
+    patients: Annotated[
+        int | None, typer.Option(help="Train on so many only: how much would more data help?")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = None,
     loaders: Annotated[
         int, typer.Option(help="Processes that draw samples; a GPU waits without some.")
@@ -51,7 +54,8 @@ def train(
     """Train the networks of a recipe, and make a model package of them.
 
     Can be interrupted: called again with the same folder, it goes on from the last checkpoint.
-    Learning curves lie beside the checkpoints as curves.png.
+    Beside the checkpoints lie samples.png, what the network is shown, and the learning curves as
+    curves.png.
     """
     _prepare()
     import torch
@@ -66,6 +70,7 @@ def train(
         out=out,
         hold_out=hold_out,
         minutes=minutes,
+        patients=patients,
         loaders=loaders,
         phantoms=phantoms,
         cache=cache,

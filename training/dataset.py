@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from inference.labels import Label
 from inference.phantom import (
     ContrastPhase,
     LesionKind,
@@ -30,6 +32,7 @@ __all__ = [
     "DEFAULT_CACHE",
     "LEVELS",
     "Case",
+    "first_patients",
     "list_entries",
     "phantom_cases",
     "read_cases",
@@ -48,6 +51,7 @@ class Case:
     """One scan: slices from feet to head, rows to posterior, columns to the patient's left."""
 
     case_id: str
+    patient_id: str
     levels: NDArray[np.uint8]
     """(slices, rows, columns), 0 to `LEVELS` over the HU window."""
     labels: NDArray[np.uint8]
@@ -56,6 +60,11 @@ class Case:
     tumors_known: bool
     fold: int | None
     synthetic: bool = False
+
+    @cached_property
+    def liver_level(self) -> float:
+        """Median of the liver, 0 to 1 over the HU window."""
+        return float(np.median(self.levels[self.labels > 0])) / LEVELS
 
     @property
     def hu(self) -> NDArray[np.float32]:
@@ -207,6 +216,7 @@ def _read_gridded(entry: ScanEntry, grid: str, cache: Path) -> Gridded | None:
 def _make_case(entry: ScanEntry, gridded: Gridded) -> Case:
     return Case(
         case_id=entry.case_id,
+        patient_id=entry.patient_id,
         levels=gridded.levels,
         labels=gridded.labels,
         spacing_mm=gridded.spacing_mm,
@@ -222,6 +232,31 @@ def select_cases(cases: list[Case], config: DataConfig, *, held_out: bool) -> li
         for case in cases
         if (config.held_out_fold is not None and case.fold == config.held_out_fold) == held_out
     ]
+
+
+def first_patients(cases: Sequence[Case], count: int) -> list[Case]:
+    """Give the cases of some patients, as many of them with annotated tumors as in all.
+
+    Fewer patients are always a part of more, as a learning curve over their number needs it.
+
+    Raises
+    ------
+    DataSetError
+        There are fewer patients.
+    """
+    annotated = {case.patient_id for case in cases if (case.labels == Label.TUMOR).any()}
+    others = {case.patient_id for case in cases} - annotated
+    if count > len(annotated | others):
+        raise DataSetError(
+            f"{count} patients are asked for, and there are {len(annotated | others)} to train on"
+        )
+    places = [
+        ((place + 0.5) / len(group), patient)
+        for group in (annotated, others)
+        for place, patient in enumerate(sorted(group))
+    ]
+    chosen = {patient for _place, patient in sorted(places)[:count]}
+    return [case for case in cases if case.patient_id in chosen]
 
 
 def phantom_cases(config: PhantomConfig, grid: str, cache: Path) -> list[Case]:
@@ -249,6 +284,7 @@ def _cached_phantom(seed: int, grid: str, cache: Path) -> Case:
     gridded = read_grid(cache, name, grid)
     return Case(
         case_id=name,
+        patient_id=name,
         levels=gridded.levels,
         labels=gridded.labels,
         spacing_mm=gridded.spacing_mm,

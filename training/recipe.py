@@ -12,9 +12,17 @@ from typing import TypeAlias
 
 from training.config import Experiment
 from training.curves import draw_curves
-from training.dataset import DEFAULT_CACHE, Case, phantom_cases, read_mixed_cases, select_cases
+from training.dataset import (
+    DEFAULT_CACHE,
+    Case,
+    first_patients,
+    phantom_cases,
+    read_mixed_cases,
+    select_cases,
+)
 from training.errors import ExperimentError
 from training.export import export_package
+from training.sample_sheet import draw_samples
 from training.samples import Sampler
 from training.stacks import StackSampler
 from training.trainer import CHECKPOINT, Trainer
@@ -57,6 +65,8 @@ class RunSettings:
     """Fold that is never trained on."""
     minutes: float | None = None
     """Time budget of each stage instead of the one of the recipe."""
+    patients: int | None = None
+    """Train on so many only."""
     loaders: int = 0
     """Processes that draw samples."""
     phantoms: Path = DEFAULT_PHANTOMS
@@ -123,9 +133,11 @@ def train_recipe(
 def train_stage(
     experiment: Experiment, stage: str, settings: RunSettings, progress: ProgressCallback
 ) -> None:
-    """Train one stage in its folder, and draw its learning curves."""
+    """Train one stage in its folder, and draw what it is shown and its learning curves."""
     folder = settings.out / stage
     training, validation = build_samplers(experiment, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_samples(training, folder)
     begin_with = experiment.optimization.warm_start
     trainer = Trainer(
         experiment,
@@ -159,6 +171,8 @@ def build_samplers(experiment: Experiment, settings: RunSettings) -> tuple[Sampl
     config = experiment.data
     cases = read_mixed_cases(settings.data, config.grid, config.tumor_free, settings.cache)
     real = select_cases(cases, config, held_out=False)
+    if settings.patients is not None:
+        real = first_patients(real, settings.patients)
     kept_apart = select_cases(cases, config, held_out=True)
     synthetic = phantom_cases(experiment.phantoms, config.grid, settings.phantoms)
     logger.info("%d real cases: %s", len(real), " ".join(case.case_id for case in real))

@@ -12,7 +12,14 @@ from inference.phantom import PhantomSettings, make_phantom
 from inference.volume import Volume
 from training import dataset
 from training.config import DataConfig, PhantomConfig
-from training.dataset import Case, phantom_cases, read_cases, read_mixed_cases, select_cases
+from training.dataset import (
+    Case,
+    first_patients,
+    phantom_cases,
+    read_cases,
+    read_mixed_cases,
+    select_cases,
+)
 from training.errors import DataSetError
 from training.readers.patients import assign_fold, ircadb_patient, lits_patient
 
@@ -198,6 +205,36 @@ def test_two_scans_of_a_patient_lie_in_one_fold(tmp_path: Path) -> None:
     inside, outside = (select_cases(cases, held_out, held_out=flag) for flag in (True, False))
     assert {"lits-0", "lits-1"} <= by_id(inside).keys()
     assert len(inside) + len(outside) == 6
+
+
+def make_case(patient_id: str, *, tumor: bool) -> Case:
+    labels = np.ones((2, 3, 3), dtype=np.uint8)
+    labels[0, 0, 0] = 2 if tumor else 1
+    return Case(
+        case_id=f"scan of {patient_id}",
+        patient_id=patient_id,
+        levels=labels,
+        labels=labels,
+        spacing_mm=(1.0, 1.0, 1.0),
+        tumors_known=tumor,
+        fold=0,
+    )
+
+
+def test_fewer_patients_are_a_part_of_more_and_have_as_many_tumors() -> None:
+    annotated = [make_case(name, tumor=True) for name in ("a", "a", "b", "c")]
+    others = [make_case(f"o{number}", tumor=False) for number in range(6)]
+    before: set[str] = set()
+    for count in range(1, 10):
+        chosen = first_patients([*annotated, *others], count)
+        patients = {case.patient_id for case in chosen}
+        assert len(patients) == count
+        assert before < patients
+        assert abs(len(patients & {"a", "b", "c"}) - count / 3) < 1
+        before = patients
+    assert len(chosen) == len(annotated) + len(others)
+    with pytest.raises(DataSetError, match="10 patients are asked for, and there are 9"):
+        first_patients(annotated + others, 10)
 
 
 # --- phantoms ------------------------------------------------------------------------------------
