@@ -1,11 +1,18 @@
-"""The same network in three programs: ``python -m benchmarks.segment MODEL [CT_FOLDER]``.
+"""The same network in three programs: ``python -m benchmarks.segment [MODEL] [CT_FOLDER]``.
 
 nnU-Net's own predictor, MONAI's sliding window in torch, and Hepar segment the same scan with the
-weights of a model's segmenter, which must be a 3D network. All see the scan at its own spacing and
-give labels on its own grid. nnU-Net and MONAI cut it into tiles that overlap by half, without
-mirroring. Hepar is measured twice: with these tiles, and as it is used. Each system runs in a
-process of its own, whose peak memory is told, in interleaved rounds. Needs ``pip install
-'hepar[train,bench]'``.
+weights of a model's segmenter, which must be a 3D network. Two tables are printed:
+
+predictors
+    The box around the liver, brought to the voxels of the network beforehand. All cut it into
+    the same tiles, which overlap by half, without mirroring; Hepar also as it is used, with tiles
+    as large as memory allows.
+whole scans
+    The scan as it is, to labels on its own voxels. nnU-Net and MONAI compute all of it, Hepar
+    what its locator found.
+
+Each system runs in a process of its own, whose peak memory is told, in interleaved rounds. Needs
+``pip install 'hepar[train,bench]'``.
 """
 
 import argparse
@@ -17,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,18 +33,20 @@ from numpy.typing import NDArray
 
 from config import InferenceSettings
 from dicom_io.series import find_series, read_series
+from inference.backend import ResilientPredictor, open_engine
 from inference.labels import Label
 from inference.manifest import ModelPackage, VolumeStage, find_package
 from inference.measure import dice
 from inference.phantom import make_phantom
-from inference.preprocess import orient
-from inference.segment import Segmenter, load_segmenter
+from inference.preprocess import box_grid, orient, sample_scan
+from inference.segment import load_segmenter
+from inference.sliding_window import predict
 from inference.volume import Volume
 
 Labels: TypeAlias = NDArray[np.uint8]
 Run: TypeAlias = Callable[[Volume], Labels]
 
-TILE = (64, 112, 112)
+TILE = (64, 160, 160)
 OVERLAP = 0.5
 
 
@@ -167,21 +177,23 @@ def open_hepar(model: str) -> Run:
     return lambda volume: np.asarray(segmenter.segment(volume).labels.array)
 
 
-def open_hepar_with_same_tiles(model: str) -> Run:
-    """Give Hepar with the tiles and the single precision of the others."""
-    segmenter = load_segmenter(InferenceSettings(model=model, precision="fp32"))
-    _cut_like_the_others(segmenter)
-    return lambda volume: np.asarray(segmenter.segment(volume).labels.array)
+def open_hepar_predictor(model: str, precision: str, *, same_tiles: bool) -> Run:
+    """Give what Hepar computes between the locator and the source grid."""
+    package = find_package(model)
+    stage, window = _volume_stage(package), package.manifest.window
+    if same_tiles:
+        tiles = {"tile_slices": TILE[0], "tile_px": TILE[1], "tile_overlap": OVERLAP}
+        stage = stage.model_copy(update=tiles)
+    engine = open_engine(InferenceSettings.model_validate({"precision": precision}))
+    network = ResilientPredictor(package.folder / stage.file, engine)
 
+    def run(volume: Volume) -> Labels:
+        image = np.clip(volume.array.astype(np.float32), window.low_hu, window.high_hu)
+        image = (image - window.low_hu) / (window.high_hu - window.low_hu)
+        found = predict(image, stage.grid.slice_mm, stage, network, lambda _share: None)
+        return np.asarray(found.argmax(axis=0).astype(np.uint8))
 
-def _cut_like_the_others(segmenter: Segmenter) -> None:
-    tiles = {"tile_slices": TILE[0], "tile_px": TILE[1], "tile_overlap": OVERLAP}
-    manifest = segmenter.package.manifest
-    stage = manifest.segmenter.model_copy(update=tiles)
-    manifest = manifest.model_copy(update={"segmenter": stage})
-    segmenter.package = type(segmenter.package)(
-        folder=segmenter.package.folder, manifest=manifest, identity=segmenter.package.identity
-    )
+    return run
 
 
 def _volume_stage(package: ModelPackage) -> VolumeStage:
@@ -191,30 +203,58 @@ def _volume_stage(package: ModelPackage) -> VolumeStage:
     return stage
 
 
-SYSTEMS: dict[str, Callable[[str], Run]] = {
+def cut_box(volume: Volume, model: str) -> Volume:
+    """Give the box around the liver on the voxels of the segmenter."""
+    segmenter = load_segmenter(InferenceSettings(model=model))
+    manifest = segmenter.package.manifest
+    scan = orient(volume)
+    axes = box_grid(scan, manifest.segmenter, segmenter.locate(volume))
+    window = manifest.window
+    hu = sample_scan(scan, axes, window) * (window.high_hu - window.low_hu) + window.low_hu
+    affine = np.diag([axis.spacing_mm for axis in axes] + [1.0])[[2, 1, 0, 3]]
+    array = np.rint(hu).astype(np.int16)
+    return Volume(array=array, affine=affine, coordinate_system="PATIENT")
+
+
+PREDICTORS: dict[str, Callable[[str], Run]] = {
     "nnU-Net v2": open_nnunet,
     "MONAI": open_monai,
-    "Hepar, same tiles, fp32": open_hepar_with_same_tiles,
+    "Hepar, same tiles, fp32": partial(open_hepar_predictor, precision="fp32", same_tiles=True),
+    "Hepar, same tiles": partial(open_hepar_predictor, precision="auto", same_tiles=True),
+    "Hepar": partial(open_hepar_predictor, precision="auto", same_tiles=False),
+}
+WHOLE_SCANS: dict[str, Callable[[str], Run]] = {
+    "nnU-Net v2": open_nnunet,
+    "MONAI": open_monai,
     "Hepar": open_hepar,
 }
+TASKS = {"predictors": PREDICTORS, "whole scans": WHOLE_SCANS}
 
 
 def main() -> None:
     """Measure and print, or be the process of one system."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="package whose segmenter is a 3D network")
+    parser.add_argument(
+        "model", nargs="?", default="hepar-liver-ct", help="its segmenter must be a 3D network"
+    )
     parser.add_argument("folder", nargs="?", type=Path, help="CT series; default: a phantom")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--system", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
+    parser.add_argument("--system", help=argparse.SUPPRESS)
     parser.add_argument("--labels", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.system is not None:
-        run = SYSTEMS[arguments.system](arguments.model)
-        _serve(run, _read(arguments.folder), arguments.labels)
+        run = TASKS[arguments.task][arguments.system](arguments.model)
+        volume = _read(arguments.folder)
+        if arguments.task == "predictors":
+            volume = cut_box(volume, arguments.model)
+        _serve(run, volume, arguments.labels)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [] if arguments.folder is None else [str(arguments.folder)]
-        _measure([arguments.model, *paths], arguments.rounds, Path(folder))
+    paths = [] if arguments.folder is None else [str(arguments.folder)]
+    for task in TASKS:
+        print(f"\n{task.capitalize()}\n")
+        with tempfile.TemporaryDirectory() as folder:
+            _measure(task, [arguments.model, *paths], arguments.rounds, Path(folder))
 
 
 def _serve(run: Run, volume: Volume, labels: Path) -> None:
@@ -229,13 +269,13 @@ def _serve(run: Run, volume: Volume, labels: Path) -> None:
         print(json.dumps({"seconds": seconds, "peak_gb": peak_gb}), flush=True)
 
 
-def _measure(task: list[str], rounds: int, scratch: Path) -> None:
+def _measure(task: str, inputs: list[str], rounds: int, scratch: Path) -> None:
     """Let the systems take turns; only one of them computes at a time."""
-    answers: dict[str, list[dict[str, float]]] = {name: [] for name in SYSTEMS}
+    answers: dict[str, list[dict[str, float]]] = {name: [] for name in TASKS[task]}
     servers: dict[str, subprocess.Popen[str]] = {}
-    for index, name in enumerate(SYSTEMS):
-        command = [sys.executable, "-m", "benchmarks.segment", *task, "--system", name]
-        command += ["--labels", str(scratch / f"{index}.npy")]
+    for index, name in enumerate(answers):
+        command = [sys.executable, "-m", "benchmarks.segment", *inputs, "--task", task]
+        command += ["--system", name, "--labels", str(scratch / f"{index}.npy")]
         servers[name] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -248,7 +288,7 @@ def _measure(task: list[str], rounds: int, scratch: Path) -> None:
             answers[name].append(_answer(server))
     for server in servers.values():
         server.communicate("")
-    _print(answers, [np.load(scratch / f"{index}.npy") for index in range(len(SYSTEMS))])
+    _print(answers, [np.load(scratch / f"{index}.npy") for index in range(len(answers))])
 
 
 def _answer(server: subprocess.Popen[str]) -> dict[str, float]:
