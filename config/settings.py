@@ -154,6 +154,10 @@ class InferenceSettings(_Section):
         "auto",
         description="Arithmetic; auto takes bf16 on CPUs that have it, and fp16 on GPUs.",
     )
+    candidate_filter: bool = Field(
+        default=True,
+        description="Drop what the model's filter takes for no lesion, where the model has one.",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0 means all cores.")
     min_slices: int = Field(10, ge=2, description="A series with fewer slices is rejected.")
 

@@ -53,11 +53,16 @@ class Grid(_Section):
     )
 
 
-class _Stage(_Section):
-    """One network."""
+class WeightFile(_Section):
+    """A file of the package and its digest."""
 
     file: _FileName
     sha256: _Digest
+
+
+class _Stage(WeightFile):
+    """One network."""
+
     labels: tuple[_LabelName, ...] = Field(
         min_length=2, description="Meaning of the output channels, background first."
     )
@@ -124,6 +129,17 @@ class Postprocessing(_Section):
     min_tumor_mm3: float = Field(ge=0, description="Smaller tumor components count as liver.")
 
 
+class CandidateStage(WeightFile):
+    """A classifier that drops some of what the segmenter took for tumor."""
+
+    features: tuple[str, ...] = Field(
+        min_length=1, description="Its inputs, named as in `inference.candidates`."
+    )
+    threshold: float = Field(
+        gt=0, lt=1, description="A candidate that is less likely a lesion is dropped."
+    )
+
+
 class ModelManifest(_Section):
     """The papers of a model: a locator on a coarse grid, then a segmenter in its box."""
 
@@ -136,6 +152,9 @@ class ModelManifest(_Section):
     window: Window
     locator: Stage
     segmenter: Stage
+    candidates: CandidateStage | None = Field(
+        None, description="Filter of the candidate lesions; none keeps them all."
+    )
     postprocessing: Postprocessing
     held_out_fold: int | None = Field(
         None, ge=0, description="Fold of the training data that no network of it has seen."
@@ -148,6 +167,11 @@ class ModelManifest(_Section):
     def stages(self) -> tuple[Stage, ...]:
         """All networks in the order of their use."""
         return (self.locator, self.segmenter)
+
+    @property
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """All files beside the manifest and the card."""
+        return (*self.stages, self.candidates) if self.candidates else self.stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,14 +269,14 @@ def verify_package(package: ModelPackage) -> None:
     ModelPackageError
         A file is missing, or is not the one that the manifest names.
     """
-    for stage in package.manifest.stages:
-        path = package.folder / stage.file
+    for weights in package.manifest.weight_files:
+        path = package.folder / weights.file
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise ModelPackageError(f"{path} cannot be read: {error}") from error
-        if found != stage.sha256:
+        if found != weights.sha256:
             raise ModelPackageError(
                 f"{path} is not the file that the manifest names: "
-                f"expected SHA-256 {stage.sha256}, found {found}"
+                f"expected SHA-256 {weights.sha256}, found {found}"
             )

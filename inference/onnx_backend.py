@@ -22,8 +22,7 @@ except ImportError as error:
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3
-# They share no base below Exception.
-_ERRORS = (
+ONNX_ERRORS = (
     _state.EPFail,
     _state.Fail,
     _state.InvalidArgument,
@@ -33,6 +32,7 @@ _ERRORS = (
     _state.NotImplemented,
     _state.RuntimeException,
 )
+"""What ONNX Runtime raises; they share no base below Exception."""
 
 
 def cuda_is_available() -> bool:
@@ -94,7 +94,7 @@ class OnnxEngine:
         try:
             source = str(path) if self.precision == "fp32" else _read_in_half(path)
             session = onnxruntime.InferenceSession(source, options, providers=providers)
-        except _ERRORS as error:
+        except ONNX_ERRORS as error:
             raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
         if self.device == "cuda" and _CUDA not in session.get_providers():
             raise BackendError(
@@ -128,6 +128,6 @@ class OnnxPredictor:
         """Compute logits (batch, classes, rows, columns)."""
         try:
             (logits,) = self._session.run(None, {self._input: np.ascontiguousarray(batch)})
-        except _ERRORS as error:
+        except ONNX_ERRORS as error:
             raise BackendError(f"ONNX Runtime failed: {error}") from error
         return np.asarray(logits, dtype=np.float32)

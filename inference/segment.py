@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from config.settings import InferenceSettings
 from inference.backend import Engine, ResilientPredictor, open_cpu_engine, open_engine
+from inference.candidate_filter import CandidateFilter
 from inference.errors import BackendError
 from inference.findings import ModelIdentity, RunRecord, Segmentation
 from inference.labels import Label
@@ -46,7 +47,8 @@ _STEP_SHARES = {
     "orient": (0.0, 0.02),
     "locate": (0.02, 0.2),
     "sample": (0.2, 0.25),
-    "segment": (0.25, 0.85),
+    "segment": (0.25, 0.83),
+    "filter": (0.83, 0.85),
     "resample": (0.85, 0.95),
     "postprocess": (0.95, 1.0),
 }
@@ -81,10 +83,18 @@ class BoxProbabilities:
 
     values: NDArray[np.float32]
     """(classes, slices, rows, columns), which sum to one over the classes."""
+    image: NDArray[np.float32]
+    """(slices, rows, columns), what it saw, 0 to 1 over the HU window."""
     axes: Axes
     """The voxels, along the canonical axes of the scan."""
     label_values: tuple[Label, ...]
     """Meaning of the classes."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of slices, rows and columns."""
+        slices, rows, columns = (axis.spacing_mm for axis in self.axes)
+        return slices, rows, columns
 
 
 class Segmenter:
@@ -96,6 +106,8 @@ class Segmenter:
         The model.
     locator, segmenter:
         Its networks.
+    candidate_filter:
+        Drops false candidate lesions; none keeps them all.
     notes:
         Deviations while loading, repeated in every result.
     """
@@ -105,11 +117,13 @@ class Segmenter:
         package: ModelPackage,
         locator: ResilientPredictor,
         segmenter: ResilientPredictor,
+        candidate_filter: CandidateFilter | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.package = package
         self._locator = locator
         self._segmenter = segmenter
+        self._candidate_filter = candidate_filter
         self._notes = notes
 
     @property
@@ -223,11 +237,7 @@ class Segmenter:
         """
         scan = orient(volume)
         axes = self._box_axes(scan, self._locate(scan, lambda _share: None))
-        return BoxProbabilities(
-            values=self._predict_box(scan, axes, _Clock(progress=None)),
-            axes=axes,
-            label_values=self.package.manifest.segmenter.label_values,
-        )
+        return self._predict_box(scan, axes, _Clock(progress=None))
 
     def _locate(self, scan: Scan, tell: Callable[[float], None]) -> Location:
         """Find the liver on the coarse grid."""
@@ -256,10 +266,9 @@ class Segmenter:
 
     def _raw_labels(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.uint8]:
         """Label the source voxels that some voxels of the segmenter reach."""
-        label_values = self.package.manifest.segmenter.label_values
-        probabilities = self._predict_box(scan, axes, clock)
+        box = self._predict_box(scan, axes, clock)
         with clock.step("resample"):
-            return to_source_labels(probabilities, axes, scan.axes, label_values)
+            return to_source_labels(box.values, axes, scan.axes, box.label_values)
 
     def _box_axes(self, scan: Scan, location: Location) -> Axes:
         """Give the voxels of the segmenter around the located liver."""
@@ -267,13 +276,21 @@ class Segmenter:
         box = location.box(manifest.postprocessing.box_margin_mm)
         return box_grid(scan, manifest.segmenter, box)
 
-    def _predict_box(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.float32]:
-        """Compute the class probabilities on the voxels of the segmenter."""
+    def _predict_box(self, scan: Scan, axes: Axes, clock: _Clock) -> BoxProbabilities:
+        """Compute the class probabilities on the voxels of the segmenter, and filter them."""
         manifest = self.package.manifest
+        stage = manifest.segmenter
         with clock.step("sample"):
             image = sample_scan(scan, axes, manifest.window)
         with clock.step("segment") as tell:
-            return predict(image, axes[0].spacing_mm, manifest.segmenter, self._segmenter, tell)
+            values = predict(image, axes[0].spacing_mm, stage, self._segmenter, tell)
+        box = BoxProbabilities(
+            values=values, image=image, axes=axes, label_values=stage.label_values
+        )
+        if self._candidate_filter is not None:
+            with clock.step("filter"):
+                self._candidate_filter.apply(values, box.label_values, image, box.spacing_mm)
+        return box
 
     def _take_notes(self) -> tuple[str, ...]:
         locator = (f"locator: {note}" for note in self._locator.take_notes())
@@ -316,8 +333,14 @@ def _load(
         package,
         _load_stage(package, package.manifest.locator, engine, settings),
         _load_stage(package, package.manifest.segmenter, engine, settings),
+        _load_filter(package) if settings.candidate_filter else None,
         notes,
     )
+
+
+def _load_filter(package: ModelPackage) -> CandidateFilter | None:
+    stage = package.manifest.candidates
+    return None if stage is None else CandidateFilter(stage, package.folder / stage.file)
 
 
 def _load_stage(

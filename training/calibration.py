@@ -104,15 +104,36 @@ def _on_common_voxels(
     scan: LabeledScan, probabilities: BoxProbabilities
 ) -> tuple[NDArray[np.float32], LabelArray]:
     """Give probabilities and true labels on the voxels of the segmenter that lie in the scan."""
+    truth, inside = nearest_truth(scan, probabilities.axes)
+    values = probabilities.values[(slice(None), *np.ix_(*inside))]
+    return values, truth[np.ix_(*inside)]
+
+
+def nearest_truth(scan: LabeledScan, axes: Axes) -> tuple[LabelArray, list[BoolArray]]:
+    """Give the label of the nearest voxel of a scan for other voxels.
+
+    Parameters
+    ----------
+    scan:
+        The truth.
+    axes:
+        Other voxels along its canonical axes.
+
+    Returns
+    -------
+    tuple
+        Labels on these voxels, 0 outside of the scan, and along each axis which of them lie in it.
+    """
     canonical = orient(scan.volume.with_array(scan.labels))
-    nearest = _nearest_voxels(probabilities.axes, canonical.axes)
+    nearest = _nearest_voxels(axes, canonical.axes)
     inside = [
         (index >= 0) & (index < size)
         for index, size in zip(nearest, canonical.array.shape, strict=True)
     ]
-    values = probabilities.values[:, *np.ix_(*inside)]
+    truth = np.zeros([axis.size for axis in axes], dtype=np.uint8)
     common = [index[kept] for index, kept in zip(nearest, inside, strict=True)]
-    return values, canonical.array[np.ix_(*common)].astype(np.uint8)
+    truth[np.ix_(*inside)] = canonical.array[np.ix_(*common)]
+    return truth, inside
 
 
 def _nearest_voxels(axes: Axes, source: Axes) -> list[NDArray[np.intp]]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from training.errors import TrainingError
 
-_LIBRARIES = ("torch", "monai", "onnx", "matplotlib", "tomli_w")
+_LIBRARIES = ("torch", "monai", "onnx", "skl2onnx", "matplotlib", "tomli_w")
 
 DataOption = Annotated[
     list[Path],
@@ -21,6 +21,11 @@ DataOption = Annotated[
 ]
 CacheOption = Annotated[
     Path, typer.Option(help="Keeps real scans on the grids of the networks.", metavar="DIR")
+]
+
+TumorFreeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Case without tumor labels that is free of tumors; may be given again."),
 ]
 
 _err = Console(stderr=True, markup=False)
@@ -92,10 +97,7 @@ def evaluate(
     fold: Annotated[
         int | None, typer.Option(help="Judge on this fold, not on the one kept apart in training.")
     ] = None,
-    tumor_free: Annotated[
-        list[str] | None,
-        typer.Option(help="Case without tumor labels that is free of tumors; may be given again."),
-    ] = None,
+    tumor_free: TumorFreeOption = None,
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], typer.Option(help="Arithmetic of the networks.")
     ] = "auto",
@@ -130,6 +132,28 @@ def export(
     from training.export import export_package
 
     typer.echo(export_package(locator, segmenter, papers, out, scores).folder)
+
+
+def train_filter(
+    packages: Annotated[
+        list[str],
+        typer.Argument(metavar="PACKAGE...", help="Packages that were trained with --hold-out."),
+    ],
+    data: DataOption,
+    into: Annotated[str, typer.Option(help="Package that gets the filter.", metavar="PACKAGE")],
+    tumor_free: TumorFreeOption = None,
+) -> None:
+    """Train a filter of false tumors on what packages find in scans that they never saw.
+
+    Prints how it does on patients left out one by one. The package named by --into gets
+    candidates.onnx and a new manifest, and so a new digest.
+    """
+    _prepare()
+    from training.candidate_training import add_filter, describe
+    from training.dataset import list_entries
+
+    entries = list_entries(data, tumor_free or ())
+    typer.echo(describe(add_filter(packages, entries, into, _err)))
 
 
 def _prepare() -> None:

@@ -62,7 +62,9 @@ def sure_probabilities(labels: np.ndarray) -> BoxProbabilities:
         AxisGrid(start_mm=-2 * mm, spacing_mm=mm, size=size + 4)
         for mm, size in zip(SPACING_MM, labels.shape, strict=True)
     )
-    return BoxProbabilities(values=values, axes=(slices, rows, columns), label_values=LABELS)
+    image = np.zeros(values.shape[1:], dtype=np.float32)
+    axes = (slices, rows, columns)
+    return BoxProbabilities(values=values, image=image, axes=axes, label_values=LABELS)
 
 
 @pytest.mark.parametrize(

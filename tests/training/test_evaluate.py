@@ -77,7 +77,9 @@ class PerfectSegmenter:
         self._fail(volume)
         labels = self.segment(volume).labels.array
         values = np.stack([labels == value for value in LABELS]).astype(np.float32)
-        return BoxProbabilities(values=values, axes=orient(volume).axes, label_values=LABELS)
+        image = np.zeros(values.shape[1:], dtype=np.float32)
+        axes = orient(volume).axes
+        return BoxProbabilities(values=values, image=image, axes=axes, label_values=LABELS)
 
     def locate(self, volume: Volume) -> Box:
         self._fail(volume)
