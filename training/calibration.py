@@ -105,8 +105,8 @@ def _on_common_voxels(
 ) -> tuple[NDArray[np.float32], LabelArray]:
     """Give probabilities and true labels on the voxels of the segmenter that lie in the scan."""
     truth, inside = nearest_truth(scan, probabilities.axes)
-    values = probabilities.values[(slice(None), *np.ix_(*inside))]
-    return values, truth[np.ix_(*inside)]
+    common = np.ix_(*inside)
+    return np.stack([plane[common] for plane in probabilities.values]), truth[common]
 
 
 def nearest_truth(scan: LabeledScan, axes: Axes) -> tuple[LabelArray, list[BoolArray]]:
