@@ -41,8 +41,11 @@ def train(
     stage: Annotated[
         list[str] | None, typer.Option(help="Only this stage; may be given again.")
     ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of each stage instead of the recipe's.")
+    ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Time of each stage instead of the recipe's.")
+        float | None, typer.Option(help="End each stage after this time, to try things.")
     ] = None,
     patients: Annotated[
         int | None, typer.Option(help="Train on so many only: how much would more data help?")
@@ -74,6 +77,7 @@ def train(
         data=data,
         out=out,
         hold_out=hold_out,
+        steps=steps,
         minutes=minutes,
         patients=patients,
         loaders=loaders,

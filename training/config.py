@@ -89,7 +89,10 @@ class OptimizationConfig(_Section):
     """How the weights are found."""
 
     warm_start: str | None = Field(None, description="Stage whose weights to begin with.")
-    minutes: float = Field(gt=0, description="Time budget; the learning rate decays over it.")
+    steps: int = Field(gt=0, description="The learning rate decays over them.")
+    minutes: float | None = Field(
+        None, gt=0, description="Ends a run earlier, with the learning rate decayed by then."
+    )
     batch: int = Field(8, ge=1, description="Samples of a step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
@@ -118,12 +121,13 @@ class Experiment(_Section):
     optimization: OptimizationConfig
     export: ExportConfig = ExportConfig()
 
-    def adapted(self, *, held_out_fold: int | None, minutes: float | None) -> Self:
-        """Give the experiment with another fold kept apart, and perhaps another time budget."""
+    def adapted(
+        self, *, held_out_fold: int | None, steps: int | None = None, minutes: float | None = None
+    ) -> Self:
+        """Give the experiment with another fold kept apart, and perhaps with another length."""
         data = self.data.model_copy(update={"held_out_fold": held_out_fold})
-        optimization = self.optimization
-        if minutes is not None:
-            optimization = optimization.model_copy(update={"minutes": minutes})
+        length = {"steps": steps or self.optimization.steps, "minutes": minutes}
+        optimization = self.optimization.model_copy(update=length)
         return self.model_copy(update={"data": data, "optimization": optimization})
 
     def without_changes(self) -> Self:

@@ -80,6 +80,8 @@ class StructureScore(Overlap):
     """Larger of the two 95th percentiles of the surface distances; None where a mask is empty."""
     surface_dice: float | None
     """Share of both surfaces within the tolerance; 0 where one mask is empty, None where both."""
+    slice_dice: float | None
+    """Mean Dice of the slices that hold the structure, each by itself; None where none does."""
 
     @classmethod
     def empty(cls) -> Self:
@@ -91,6 +93,7 @@ class StructureScore(Overlap):
             assd_mm=None,
             hd95_mm=None,
             surface_dice=None,
+            slice_dice=None,
         )
 
 
@@ -139,7 +142,18 @@ def score_structure(
         assd_mm=assd_mm,
         hd95_mm=hd95_mm,
         surface_dice=surface_dice,
+        slice_dice=_mean_slice_dice(truth, found),
     )
+
+
+def _mean_slice_dice(truth: BoolArray, found: BoolArray) -> float | None:
+    true, marked, shared = (
+        np.count_nonzero(mask, axis=(1, 2)) for mask in (truth, found, truth & found)
+    )
+    holds = true > 0
+    if not holds.any():
+        return None
+    return float(np.mean(2 * shared[holds] / (true[holds] + marked[holds])))
 
 
 def _compare_surfaces(

@@ -36,7 +36,7 @@ PAPERS = "papers.toml"
 _SHIPPED = Path(__file__).parent / "configs"
 
 ProgressCallback: TypeAlias = Callable[[str, float, Mapping[str, float]], None]
-"""Told the stage, the share of its time budget that is spent, and its losses by name."""
+"""Told the stage, the share of it that is done, and its losses by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,10 @@ class RunSettings:
     """Gets a folder for each stage and one for the package."""
     hold_out: int | None = None
     """Fold that is never trained on."""
+    steps: int | None = None
+    """Of each stage, instead of those of the recipe."""
     minutes: float | None = None
-    """Time budget of each stage instead of the one of the recipe."""
+    """Each stage ends after this time at the latest."""
     patients: int | None = None
     """Train on so many only."""
     loaders: int = 0
@@ -102,7 +104,7 @@ def train_recipe(
 ) -> Path | None:
     """Train the stages one after the other, and make a package of them.
 
-    What is there already is not done again: a stage whose time is spent is only read.
+    What is there already is not done again: a stage that is at its end is only read.
 
     Returns
     -------
@@ -120,7 +122,7 @@ def train_recipe(
         if stage not in recipe.experiments:
             raise ExperimentError(f"{recipe.folder} has no {stage}.toml")
         experiment = recipe.experiments[stage].adapted(
-            held_out_fold=settings.hold_out, minutes=settings.minutes
+            held_out_fold=settings.hold_out, steps=settings.steps, minutes=settings.minutes
         )
         train_stage(experiment, stage, settings, progress)
     runs = [settings.out / stage for stage in STAGES]
@@ -147,8 +149,7 @@ def train_stage(
         validation=validation,
         loaders=settings.loaders,
     )
-    budget_s = experiment.optimization.minutes * 60
-    trainer.run(lambda elapsed_s, losses: progress(stage, elapsed_s / budget_s, losses))
+    trainer.run(lambda share, losses: progress(stage, share, losses))
     draw_curves(folder)
 
 

@@ -169,6 +169,8 @@ class PooledStructure:
     """Over the cases with a result only, as the next: an empty one has no distance."""
     hd95_mm: Summary | None
     surface_dice: Summary | None
+    slice_dice: Summary | None
+    """Of slices that hold the structure."""
     global_dice: float | None
     """As if the masks of all cases were one, by volume."""
     global_jaccard: float | None
@@ -238,6 +240,7 @@ def _pool_structure(
         assd_mm=summarize(lambda case: case.assd_mm),
         hd95_mm=summarize(lambda case: case.hd95_mm),
         surface_dice=summarize(lambda case: case.surface_dice),
+        slice_dice=summarize(lambda case: case.slice_dice),
         global_dice=together.dice,
         global_jaccard=together.jaccard,
     )

@@ -1,7 +1,7 @@
 """One training run: batches in, checkpoints and a log out.
 
-A run stops when its time budget is spent. Started again with the same folder, it goes on from its
-last checkpoint.
+A run stops after its steps, or when its time is up. Started again with the same folder, it goes on
+from its last checkpoint.
 """
 
 import csv
@@ -101,12 +101,18 @@ def _read_checkpoint(folder: Path) -> dict[str, Any]:
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def learning_rate(experiment: Experiment, step: int, elapsed_s: float) -> float:
-    """Give the rate of a step: a short linear rise, then half a cosine over the time budget."""
+def share_done(experiment: Experiment, step: int, elapsed_s: float) -> float:
+    """Give how much of a run is done: by its steps, or by its time where that is nearer its end."""
     config = experiment.optimization
-    progress = min(1.0, elapsed_s / 60 / config.minutes)
+    by_time = 0.0 if config.minutes is None else elapsed_s / 60 / config.minutes
+    return min(1.0, max(step / config.steps, by_time))
+
+
+def learning_rate(experiment: Experiment, step: int, elapsed_s: float) -> float:
+    """Give the rate of a step: a short linear rise, then half a cosine over the run."""
+    progress = share_done(experiment, step, elapsed_s)
     decay = 0.5 * (1 + math.cos(math.pi * progress)) + _LEAST_RATE
-    return config.learning_rate * min(1.0, (step + 1) / _WARM_UP_STEPS) * decay
+    return experiment.optimization.learning_rate * min(1.0, (step + 1) / _WARM_UP_STEPS) * decay
 
 
 class _Stream(IterableDataset[Sample]):  # type: ignore[misc]  # torch is not followed by mypy
@@ -186,35 +192,39 @@ class Trainer:
         self._validation = _fixed_batches(validation, config.batch)
 
     def run(self, progress: Callable[[float, Mapping[str, float]], None]) -> None:
-        """Train until the time budget is spent.
+        """Train to the end.
 
         Parameters
         ----------
         progress:
-            Told after each step the seconds spent and the smoothed losses by name.
+            Told after each step the share that is done and the smoothed losses by name.
         """
-        budget_s = self._experiment.optimization.minutes * 60
         started, before_s = time.monotonic(), self.elapsed_s
-        saved_s = validated_s = before_s
+        saved_s, validated = before_s, self.share
         smooth: dict[str, float] = {}
-        while self.elapsed_s < budget_s:
+        while self.share < 1:
             losses = self.train_step()
             self.elapsed_s = before_s + time.monotonic() - started
             smooth = _smooth(smooth, losses)
-            progress(self.elapsed_s, smooth)
+            progress(self.share, smooth)
             if self.step % _LOG_STEPS == 0:
                 self._append(LOSSES, smooth)
                 minutes = self.elapsed_s / 60
                 words = _words(smooth)
                 logger.info("step %d, %.1f minutes: %s", self.step, minutes, words)
-            if self.elapsed_s - validated_s > budget_s / _VALIDATIONS:
+            if self.share - validated > 1 / _VALIDATIONS:
                 self.validate()
-                validated_s = self.elapsed_s
+                validated = self.share
             if self.elapsed_s - saved_s > _CHECKPOINT_S:
                 self.save()
                 saved_s = self.elapsed_s
         self.validate()
         self.save()
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done."""
+        return share_done(self._experiment, self.step, self.elapsed_s)
 
     def train_step(self) -> dict[str, float]:
         """Do one step and give its losses by name."""

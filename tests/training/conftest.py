@@ -26,7 +26,7 @@ look_alike_share = 0.5
 channels = [4, 8]
 
 [optimization]
-minutes = 5.0
+steps = 1000
 batch = 2
 """
 

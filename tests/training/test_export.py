@@ -134,7 +134,7 @@ def save_run(folder: Path) -> None:
             "labels": ("background", "liver"),
             "data": {"grid": "coarse"},
             "network": {"channels": (4, 8), "dimensions": 3},
-            "optimization": {"minutes": 1.0},
+            "optimization": {"steps": 10},
         }
     )
     folder.mkdir()

@@ -67,6 +67,19 @@ def test_a_ball_in_a_larger_one(spacing_mm: tuple[float, float, float]) -> None:
     assert score_structure(small, large, spacing_mm, tolerance_mm=5.0).surface_dice == 1.0
 
 
+def test_slices_that_hold_the_structure_are_judged_one_by_one() -> None:
+    """Shifted along the slices, a cube shares three of its four; the free one does not count."""
+    along = score_structure(cube((2, 2, 2)), cube((3, 2, 2)), SPACING_MM)
+    across = score_structure(cube((2, 2, 2)), cube((2, 3, 2)), SPACING_MM)
+    assert (along.slice_dice, across.slice_dice) == pytest.approx((0.75, 0.75))
+    partly = cube((2, 2, 2))
+    partly[2, 2:4] = False
+    assert score_structure(cube((2, 2, 2)), partly, SPACING_MM).slice_dice == pytest.approx(
+        (3 + 2 * 8 / 24) / 4
+    )
+    assert score_structure(EMPTY, FULL, SPACING_MM).slice_dice is None
+
+
 def test_one_voxel_from_another() -> None:
     score = score_structure(cube((0, 0, 0), edge=1), cube((1, 2, 4), edge=1), (2.0, 1.0, 0.5))
     assert (score.dice, score.relative_volume_difference, score.surface_dice) == (0.0, 0.0, 0.0)

@@ -53,7 +53,7 @@ dimensions = 3
 channels = [4, 8]
 
 [optimization]
-minutes = 0.01
+steps = 2
 batch = 2
 """
 
@@ -62,9 +62,7 @@ batch = 2
 def recipe_folder(tmp_path: Path, experiment_file: Path) -> Path:
     folder = tmp_path / "recipe"
     folder.mkdir()
-    segmenter = experiment_file.read_text(encoding="utf-8").replace(
-        "minutes = 5.0", "minutes = 0.01"
-    )
+    segmenter = experiment_file.read_text(encoding="utf-8").replace("steps = 1000", "steps = 2")
     for name, text in (("papers", PAPERS), ("locator", LOCATOR), ("segmenter", segmenter)):
         (folder / f"{name}.toml").write_text(text, encoding="utf-8")
     return folder

@@ -123,7 +123,7 @@ def _check_text(text: str) -> None:
     assert "Cases: 4 of fold 2; tumors annotated in 3 of them; 1 without a result." in text
     assert "| Liver Dice, lowest | at least 0.94 | 0.000 | **no** |" in text
     assert "| False tumor in a tumor-free liver, ml, most | at most 0.5 | 1.440 | **no** |" in text
-    assert "0.674 (best of 2017), 0.739 (best of 2018)" in text
+    assert "0.674 (best of 2017), 0.739 (2018)" in text
     assert "70 hidden test scans and so are not directly comparable" in text
     assert r"no \| liver found |" in text
     for name in ("boxplots", "calibration", "worst"):

@@ -12,12 +12,12 @@ from training.curves import draw_curves
 from training.errors import DataSetError, ExperimentError
 from training.recipe import RunSettings, build_samplers
 from training.samples import Sampler
-from training.trainer import Trainer, learning_rate, load_network
+from training.trainer import Trainer, learning_rate, load_network, share_done
 
 
 @pytest.fixture
 def experiment(experiment_file: Path) -> Experiment:
-    return Experiment.read(experiment_file).adapted(held_out_fold=1, minutes=None)
+    return Experiment.read(experiment_file).adapted(held_out_fold=1)
 
 
 @pytest.fixture
@@ -63,15 +63,15 @@ def test_a_run_goes_on_where_it_stopped(
     assert network(image).shape == (1, 3, 32, 32)
 
 
-def test_a_run_ends_with_its_time_and_is_judged(trainer: Trainer, tmp_path: Path) -> None:
-    trainer.elapsed_s = 299.9999
+def test_a_run_ends_with_its_steps_and_is_judged(trainer: Trainer, tmp_path: Path) -> None:
+    trainer.step = 998
     told: list[float] = []
-    trainer.run(lambda elapsed_s, _losses: told.append(elapsed_s))
-    assert trainer.step == len(told) == 1
+    trainer.run(lambda share, _losses: told.append(share))
+    assert told == [0.999, 1.0]
     assert (tmp_path / "run" / "checkpoint.pt").exists()
     table = (tmp_path / "run" / "validation.csv").read_text(encoding="utf-8")
     (row,) = csv.DictReader(table.splitlines())
-    assert row["step"] == "1"
+    assert row["step"] == "1000"
     assert 0 <= float(row["organ"]) <= 1
     assert "tumor" not in row, "nobody annotated tumors in the held-out case"
 
@@ -102,12 +102,19 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_rises_and_falls(experiment: Experiment) -> None:
-    start, top, end = (
-        learning_rate(experiment, step, seconds)
-        for step, seconds in ((0, 0.0), (200, 1.0), (900, 300.0))
-    )
+    start, top, end = (learning_rate(experiment, step, 1.0) for step in (0, 200, 1000))
     assert start < 0.02 * top
     assert end == pytest.approx(0.01 * experiment.optimization.learning_rate)
+
+
+def test_a_run_may_end_with_its_time(experiment: Experiment) -> None:
+    short = experiment.adapted(held_out_fold=1, minutes=2.0)
+    assert share_done(short, 10, 60.0) == 0.5
+    assert share_done(short, 900, 60.0) == 0.9
+    assert share_done(short, 10, 150.0) == 1.0
+    assert share_done(experiment, 10, 1e6) == 0.01
+    last = learning_rate(short, 500, 120.0)
+    assert last == pytest.approx(0.01 * experiment.optimization.learning_rate)
 
 
 def test_the_held_out_fold_is_never_read_for_training(

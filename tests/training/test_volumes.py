@@ -31,7 +31,7 @@ dimensions = 3
 channels = [4, 8]
 
 [optimization]
-minutes = 5.0
+steps = 100
 batch = 2
 """
 
