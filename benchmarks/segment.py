@@ -1,12 +1,12 @@
 """The same network in three programs: ``python -m benchmarks.segment [MODEL] [CT_FOLDER]``.
 
 nnU-Net's own predictor, MONAI's sliding window in torch, and Hepar segment the same scan with the
-weights of a model's segmenter, which must be a 3D network. Two tables are printed:
+weights of a model's segmenter. Two tables are printed:
 
 predictors
     The box around the liver, brought to the voxels of the network beforehand. All cut it into
     the same tiles, which overlap by half, without mirroring; Hepar also as it is used, with tiles
-    as large as memory allows.
+    as large as the manifest allows.
 whole scans
     The scan as it is, to labels on its own voxels. nnU-Net and MONAI compute all of it, Hepar
     what its locator found.
@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +35,21 @@ from config import InferenceSettings
 from dicom_io.series import find_series, read_series
 from inference.backend import ResilientPredictor, open_engine
 from inference.labels import Label
-from inference.manifest import ModelPackage, VolumeStage, find_package
+from inference.manifest import Stage, Window, find_package
 from inference.measure import dice
 from inference.phantom import make_phantom
 from inference.preprocess import box_grid, orient, sample_scan
 from inference.segment import load_segmenter
-from inference.sliding_window import predict
+from inference.sliding_window import context_step, predict, stack_indices
 from inference.volume import Volume
 
 Labels: TypeAlias = NDArray[np.uint8]
 Run: TypeAlias = Callable[[Volume], Labels]
 
-TILE = (64, 160, 160)
+CONFIGURATION = "hepar"
+"""Name of the configuration in nnU-Net's plans."""
+
+TILES = {"stack": (256, 256), "volume": (64, 160, 160)}
 OVERLAP = 0.5
 
 
@@ -59,13 +62,13 @@ def open_nnunet(model: str) -> Run:
     from benchmarks.torch_network import load_torch_network
 
     package = find_package(model)
-    stage, window = _volume_stage(package), package.manifest.window
+    stage, window = package.manifest.segmenter, package.manifest.window
     dataset = {
-        "channel_names": {"0": "CT"},
+        "channel_names": {str(channel): "CT" for channel in range(_channels(stage))},
         "labels": {name: index for index, name in enumerate(stage.labels)},
         "file_ending": ".nii.gz",
     }
-    plans = PlansManager(_nnunet_plans(stage, window.low_hu, window.high_hu))
+    plans = PlansManager(_nnunet_plans(stage, window))
     network = load_torch_network(package.folder / stage.file)
     predictor = nnUNetPredictor(
         tile_step_size=1 - OVERLAP,
@@ -75,54 +78,78 @@ def open_nnunet(model: str) -> Run:
         device=torch.device("cpu"),
         allow_tqdm=False,
     )
-    configuration = plans.get_configuration("3d_fullres")
-    parameters = [network.state_dict()]
     predictor.manual_initialization(
-        network, plans, configuration, parameters, dataset, "nnUNetTrainer", None
+        network,
+        plans,
+        plans.get_configuration(CONFIGURATION),
+        [network.state_dict()],
+        dataset,
+        "nnUNetTrainer",
+        None,
     )
 
     def run(volume: Volume) -> Labels:
         scan = orient(volume)
-        image = np.ascontiguousarray(scan.array, dtype=np.float32)[None]
-        found = predictor.predict_single_npy_array(image, {"spacing": list(scan.spacing_mm)})
+        image = np.ascontiguousarray(scan.array, dtype=np.float32)
+        channels = _stack_channels(image, scan.spacing_mm[0], stage).swapaxes(0, 1)
+        properties = {"spacing": list(scan.spacing_mm)}
+        found = predictor.predict_single_npy_array(np.ascontiguousarray(channels), properties)
         return np.asarray(scan.order.undo(found.astype(np.uint8)))
 
     return run
 
 
-def _nnunet_plans(stage: VolumeStage, low_hu: float, high_hu: float) -> dict[str, object]:
+def _channels(stage: Stage) -> int:
+    return stage.context_slices if stage.kind == "stack" else 1
+
+
+def _stack_channels(image: NDArray[np.float32], slice_mm: float, stage: Stage) -> NDArray[Any]:
+    """Give (slices, channels, rows, columns): the neighbors of each slice, or just itself."""
+    if stage.kind == "volume":
+        return image[:, None]
+    step = context_step(slice_mm, stage.context_distance_mm)
+    middle = np.arange(len(image))
+    return image[stack_indices(middle, len(image), step, stage.context_slices)]
+
+
+def _nnunet_plans(stage: Stage, window: Window) -> dict[str, object]:
     """Write nnU-Net's plans for our window, voxels and tiles; the rest are its defaults."""
+    channels = _channels(stage)
     resample = "resample_data_or_seg_to_shape"
     options = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-    spacing = [stage.grid.slice_mm, stage.grid.in_plane_mm, stage.grid.in_plane_mm]
+    in_plane = [stage.grid.in_plane_mm] * 2
+    # Plans of 2D networks name no distance of slices: they are kept as they are.
+    spacing = in_plane if stage.kind == "stack" else [stage.grid.slice_mm, *in_plane]
+    tile = list(TILES[stage.kind])
+    intensities = {
+        "percentile_00_5": window.low_hu,
+        "percentile_99_5": window.high_hu,
+        "mean": window.low_hu,
+        "std": window.high_hu - window.low_hu,
+    }
     return {
         "dataset_name": "Dataset001_Liver",
         "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": spacing,
-        "original_median_shape_after_transp": list(TILE),
+        "original_median_spacing_after_transp": [stage.grid.slice_mm, *in_plane],
+        "original_median_shape_after_transp": [128, 256, 256],
         "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {
-            "0": {
-                "percentile_00_5": low_hu,
-                "percentile_99_5": high_hu,
-                "mean": low_hu,
-                "std": high_hu - low_hu,
-            }
+            str(channel): intensities for channel in range(channels)
         },
         "configurations": {
-            "3d_fullres": {
-                "data_identifier": "nnUNetPlans_3d_fullres",
+            CONFIGURATION: {
+                "data_identifier": "nnUNetPlans_hepar",
                 "preprocessor_name": "DefaultPreprocessor",
                 "batch_size": 2,
-                "patch_size": list(TILE),
-                "median_image_size_in_voxels": list(TILE),
+                "patch_size": tile,
+                "median_image_size_in_voxels": tile,
                 "spacing": spacing,
-                "normalization_schemes": ["CTNormalization"],
-                "use_mask_for_norm": [False],
+                "normalization_schemes": ["CTNormalization"] * channels,
+                "use_mask_for_norm": [False] * channels,
                 "resampling_fn_data": resample,
                 "resampling_fn_data_kwargs": options,
                 "resampling_fn_seg": resample,
@@ -132,7 +159,7 @@ def _nnunet_plans(stage: VolumeStage, low_hu: float, high_hu: float) -> dict[str
                 "batch_dice": False,
                 "architecture": {
                     "network_class_name": "training.networks.UNet",
-                    "arch_kwargs": {"strides": [[1, 1, 1]]},
+                    "arch_kwargs": {"strides": [[1] * len(tile)]},
                     "_kw_requires_import": [],
                 },
             }
@@ -149,10 +176,19 @@ def open_monai(model: str) -> Run:
     from benchmarks.torch_network import load_torch_network
 
     package = find_package(model)
-    stage, window = _volume_stage(package), package.manifest.window
+    stage, window = package.manifest.segmenter, package.manifest.window
     network = load_torch_network(package.folder / stage.file)
-    inferer = SlidingWindowInferer(TILE, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
-    voxel_mm = (stage.grid.slice_mm, stage.grid.in_plane_mm, stage.grid.in_plane_mm)
+    batch = stage.batch if stage.kind == "stack" else 1
+    inferer = SlidingWindowInferer(
+        TILES[stage.kind], sw_batch_size=batch, overlap=OVERLAP, mode="gaussian"
+    )
+
+    def infer(image: torch.Tensor, slice_mm: float) -> torch.Tensor:
+        """Give logits (1, classes, slices, rows, columns) of an image (slices, rows, columns)."""
+        channels = torch.from_numpy(_stack_channels(image.numpy(), slice_mm, stage))
+        if stage.kind == "stack":
+            return inferer(channels, network).swapaxes(0, 1)[None]
+        return inferer(channels.swapaxes(0, 1)[None], network)
 
     @torch.inference_mode()
     def run(volume: Volume) -> Labels:
@@ -161,10 +197,12 @@ def open_monai(model: str) -> Run:
         image = (image.clamp(window.low_hu, window.high_hu) - window.low_hu) / (
             window.high_hu - window.low_hu
         )
+        slice_mm = scan.spacing_mm[0] if stage.kind == "stack" else stage.grid.slice_mm
+        voxel_mm = (slice_mm, stage.grid.in_plane_mm, stage.grid.in_plane_mm)
         edges = zip(scan.array.shape, scan.spacing_mm, voxel_mm, strict=True)
         size = [max(1, round(n * mm / target)) for n, mm, target in edges]
         small = functional.interpolate(image, size=size, mode="trilinear")
-        logits = inferer(small, network)
+        logits = infer(small[0, 0], slice_mm)
         full = functional.interpolate(logits, size=scan.array.shape, mode="trilinear")
         return np.asarray(scan.order.undo(full[0].argmax(dim=0).numpy().astype(np.uint8)))
 
@@ -180,27 +218,23 @@ def open_hepar(model: str) -> Run:
 def open_hepar_predictor(model: str, precision: str, *, same_tiles: bool) -> Run:
     """Give what Hepar computes between the locator and the source grid."""
     package = find_package(model)
-    stage, window = _volume_stage(package), package.manifest.window
+    stage, window = package.manifest.segmenter, package.manifest.window
     if same_tiles:
-        tiles = {"tile_slices": TILE[0], "tile_px": TILE[1], "tile_overlap": OVERLAP}
-        stage = stage.model_copy(update=tiles)
+        tile = TILES[stage.kind]
+        tiles = {"tile_slices": tile[0], "tile_px": tile[-1], "tile_overlap": OVERLAP}
+        fields = {name: value for name, value in tiles.items() if name in type(stage).model_fields}
+        stage = stage.model_copy(update=fields)
     engine = open_engine(InferenceSettings.model_validate({"precision": precision}))
     network = ResilientPredictor(package.folder / stage.file, engine)
 
     def run(volume: Volume) -> Labels:
         image = np.clip(volume.array.astype(np.float32), window.low_hu, window.high_hu)
         image = (image - window.low_hu) / (window.high_hu - window.low_hu)
-        found = predict(image, stage.grid.slice_mm, stage, network, lambda _share: None)
+        slice_mm = float(volume.spacing[0])
+        found = predict(image, slice_mm, stage, network, lambda _share: None)
         return np.asarray(found.argmax(axis=0).astype(np.uint8))
 
     return run
-
-
-def _volume_stage(package: ModelPackage) -> VolumeStage:
-    stage = package.manifest.segmenter
-    if not isinstance(stage, VolumeStage):
-        raise SystemExit(f"the segmenter of {package.folder} is no 3D network")
-    return stage
 
 
 def cut_box(volume: Volume, model: str) -> Volume:
@@ -235,7 +269,7 @@ def main() -> None:
     """Measure and print, or be the process of one system."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "model", nargs="?", default="hepar-liver-ct", help="its segmenter must be a 3D network"
+        "model", nargs="?", default="hepar-liver-ct", help="name of a package, or its folder"
     )
     parser.add_argument("folder", nargs="?", type=Path, help="CT series; default: a phantom")
     parser.add_argument("--rounds", type=int, default=3)

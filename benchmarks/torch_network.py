@@ -1,4 +1,4 @@
-"""The shipped 3D network in torch, for what runs torch only.
+"""A network of a package in torch, for what runs torch only.
 
 The weights come from the ONNX file, where normalization is folded into the convolutions.
 """
@@ -15,10 +15,11 @@ from torch import nn
 from training.networks import UNet
 
 _MAX_DIFFERENCE = 1e-2
+TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def load_torch_network(path: Path) -> nn.Module:
-    """Give the network of an ONNX file that `training.export` wrote from a 3D U-Net.
+    """Give the network of an ONNX file that `training.export` wrote from a U-Net.
 
     Raises
     ------
@@ -31,12 +32,12 @@ def load_torch_network(path: Path) -> nn.Module:
         inputs=weights[0][1].shape[1],
         classes=len(bias),
         channels=_channels(weights),
-        dimensions=3,
+        dimensions=last.ndim - 2,
         stride=last.shape[-1],
     )
     _fold_normalization(network)
     for layer, (kind, weight, bias) in zip(_layers(network), weights, strict=True):
-        if kind != type(layer).__name__.replace("3d", "").replace("Transpose", "T"):
+        if kind != ("ConvT" if isinstance(layer, TRANSPOSED) else "Conv"):
             raise ValueError(f"{path} is no U-Net of this project")
         layer.weight.data, layer.bias.data = torch.tensor(weight), torch.tensor(bias)
     _compare(network.eval(), path)
@@ -68,9 +69,9 @@ def _channels(weights: list[tuple[str, np.ndarray, np.ndarray]]) -> list[int]:
 def _fold_normalization(network: UNet) -> None:
     for block in (*network.encoder, *network.decoder):
         for index, layer in enumerate(block):
-            if isinstance(layer, nn.BatchNorm3d):
+            if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
                 block[index] = nn.Identity()
-            elif isinstance(layer, nn.Conv3d):
+            elif isinstance(layer, nn.Conv2d | nn.Conv3d):
                 layer.bias = nn.Parameter(torch.zeros(layer.out_channels))
 
 
@@ -80,11 +81,12 @@ def _layers(network: UNet) -> list[nn.Module]:
     for up, block in zip(network.up, network.decoder, strict=True):
         blocks += [up, block]
     modules = [module for block in [*blocks, network.head] for module in block.modules()]
-    return [m for m in modules if isinstance(m, (nn.Conv3d, nn.ConvTranspose3d))]
+    return [m for m in modules if isinstance(m, (nn.Conv2d, nn.Conv3d, *TRANSPOSED))]
 
 
-def _compare(network: nn.Module, path: Path) -> None:
-    image = np.random.default_rng(0).random((1, 1, 32, 64, 48), dtype=np.float32)
+def _compare(network: UNet, path: Path) -> None:
+    shape = (1, network.inputs, *(32, 64, 96)[-network.dimensions :])
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     expected = session.run(None, {"image": image})[0]
     with torch.inference_mode():

@@ -125,6 +125,12 @@ class Postprocessing(_Section):
     max_outside_mm: float = Field(
         gt=0, description="What the segmenter finds farther outside the locator's liver is dropped."
     )
+    smooth_slices_mm: float = Field(
+        0.0,
+        ge=0,
+        description="Standard deviation of the smoothing of the segmenter's probabilities along "
+        "the slices, for a 2.5D network, which labels each of them by itself.",
+    )
     min_liver_ml: float = Field(gt=0, description="A smaller liver counts as not found.")
     min_tumor_mm3: float = Field(ge=0, description="Smaller tumor components count as liver.")
 

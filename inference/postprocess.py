@@ -9,7 +9,13 @@ from inference.labels import Label
 from inference.location import Window3d, part_of_axis
 from inference.manifest import Postprocessing
 from inference.preprocess import Axes
-from inference.resample import AxisGrid, resample_plane, sampling_matrix
+from inference.resample import (
+    AxisGrid,
+    resample_plane,
+    resample_slices,
+    sampling_matrix,
+    smoothing_matrix,
+)
 
 _FACES = ndimage.generate_binary_structure(3, 1)
 _CORNERS = ndimage.generate_binary_structure(3, 3)
@@ -54,6 +60,22 @@ def remove_small(mask: NDArray[np.bool_], min_voxels: float) -> NDArray[np.bool_
     large = _sizes(components, count) >= min_voxels
     large[0] = False
     return np.asarray(large[components])
+
+
+def smooth_slices(probabilities: NDArray[np.float32], sd_slices: float) -> None:
+    """Smooth probabilities (classes, slices, rows, columns) along the slices, in place.
+
+    Parameters
+    ----------
+    probabilities:
+        They still sum to one afterwards.
+    sd_slices:
+        Standard deviation of the Gaussian, in slices; 0 leaves them as they are.
+    """
+    if sd_slices:
+        matrix = smoothing_matrix(probabilities.shape[1], sd_slices)
+        for planes in probabilities:
+            planes[:] = resample_slices(planes, matrix)
 
 
 def reached_window(axes: Axes, source: Axes) -> Window3d:

@@ -53,6 +53,20 @@ def sampling_matrix(source: AxisGrid, target: AxisGrid) -> sparse.csr_array:
     return sparse.csr_array(weights.astype(np.float32))
 
 
+def smoothing_matrix(size: int, sd: float) -> sparse.csr_array:
+    """Give the weights of a Gaussian along an axis, cut off at 3 standard deviations.
+
+    Returns
+    -------
+    csr_array
+        (size, size) float32, each row sums to one.
+    """
+    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    weights = np.where(distance <= 3 * sd, np.exp(-0.5 * (distance / sd) ** 2), 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return sparse.csr_array(weights.astype(np.float32))
+
+
 def resample_plane(
     plane: NDArray[np.float32], rows: sparse.csr_array, columns: sparse.csr_array
 ) -> NDArray[np.float32]:

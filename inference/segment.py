@@ -24,6 +24,7 @@ from inference.postprocess import (
     clean_labels,
     largest_component,
     reached_window,
+    smooth_slices,
     to_source_labels,
 )
 from inference.preprocess import (
@@ -284,6 +285,7 @@ class Segmenter:
             image = sample_scan(scan, axes, manifest.window)
         with clock.step("segment") as tell:
             values = predict(image, axes[0].spacing_mm, stage, self._segmenter, tell)
+            smooth_slices(values, manifest.postprocessing.smooth_slices_mm / axes[0].spacing_mm)
         box = BoxProbabilities(
             values=values, image=image, axes=axes, label_values=stage.label_values
         )

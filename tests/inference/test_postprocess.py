@@ -5,7 +5,13 @@ from numpy.typing import NDArray
 from inference.errors import LiverNotFound
 from inference.labels import Label
 from inference.manifest import Postprocessing
-from inference.postprocess import clean_labels, fill_holes, reached_window, to_source_labels
+from inference.postprocess import (
+    clean_labels,
+    fill_holes,
+    reached_window,
+    smooth_slices,
+    to_source_labels,
+)
 from inference.preprocess import Axes
 from inference.resample import AxisGrid
 
@@ -98,3 +104,21 @@ def test_reached_window_leaves_out_what_lies_beyond() -> None:
         AxisGrid(start_mm=1.5, spacing_mm=1.0, size=4),
     )
     assert reached_window(stage, source) == (slice(2, 5), slice(0, 10), slice(2, 5))
+
+
+def test_probabilities_are_smoothed_along_the_slices_only() -> None:
+    probabilities = np.zeros((2, 9, 4, 5), dtype=np.float32)
+    probabilities[0] = 1
+    probabilities[:, 4, 1, 2] = (0, 1)
+    untouched = probabilities.copy()
+    smooth_slices(untouched, 0.0)
+    assert np.array_equal(untouched, probabilities)
+    smooth_slices(probabilities, 1.0)
+    assert np.allclose(probabilities.sum(axis=0), 1)
+    line = probabilities[1, :, 1, 2]
+    assert line[4] == pytest.approx(0.4, abs=0.01)
+    assert line[3] == line[5] == pytest.approx(0.24, abs=0.01)
+    assert line.sum() == pytest.approx(1, abs=0.01)
+    assert np.count_nonzero(probabilities[1]) == np.count_nonzero(line)
+    smooth_slices(ends := untouched[:, :1], 2.0)
+    assert np.array_equal(ends, untouched[:, :1])
