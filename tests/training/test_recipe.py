@@ -137,12 +137,12 @@ def test_what_is_missing_is_named_before_anything_is_done(
 
 
 def test_shipped_recipes_are_in_order() -> None:
-    for name in ("hepar-liver-ct", "hepar-liver-ct-25d"):
+    for name in ("hepar-liver-ct", "hepar-liver-ct-3d"):
         recipe = read_recipe(name)
         assert recipe.papers.is_file()
         assert "segmenter" in recipe.experiments
 
 
 def test_an_unknown_recipe_names_the_shipped_ones(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="hepar-liver-ct, hepar-liver-ct-25d"):
+    with pytest.raises(ExperimentError, match="hepar-liver-ct, hepar-liver-ct-3d"):
         read_recipe(str(tmp_path))
