@@ -8,6 +8,7 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -43,6 +44,57 @@ class Window(_Section):
         return self
 
 
+class GrayCurve(_Section):
+    """How CT numbers become gray: 0 at the first break, 1 at the last, an equal step between two.
+
+    Two breaks are a window as viewers know it. Where as many voxels lie between each two of more
+    breaks, the histogram is equalized.
+    """
+
+    breaks_hu: tuple[float, ...] = Field(min_length=2, description="Ascending.")
+
+    @model_validator(mode="after")
+    def _is_ascending(self) -> Self:
+        if any(low >= high for low, high in pairwise(self.breaks_hu)):
+            raise ValueError("breaks_hu must ascend")
+        return self
+
+
+class Bilateral(_Section):
+    """Smoothing of each slice that keeps edges (Tomasi and Manduchi, ICCV 1998)."""
+
+    spatial_sd_px: float = Field(gt=0, description="Standard deviation of the distance.")
+    gray_sd_hu: float = Field(gt=0, description="Standard deviation of the CT numbers.")
+
+
+class View(_Section):
+    """What a network is shown of the CT numbers in the window; unless told, they themselves."""
+
+    bilateral: Bilateral | None = Field(None, description="Smoothing, before the curves.")
+    curves: tuple[GrayCurve, ...] = Field((), description="One input channel each.")
+
+    @property
+    def channels(self) -> int:
+        """Input channels for each slice."""
+        return max(1, len(self.curves))
+
+    def check_inside(self, window: Window) -> None:
+        """Make sure that no curve asks for CT numbers that were clipped.
+
+        Raises
+        ------
+        ValueError
+            One does.
+        """
+        for curve in self.curves:
+            first, last = curve.breaks_hu[0], curve.breaks_hu[-1]
+            if first < window.low_hu or last > window.high_hu:
+                raise ValueError(
+                    f"a gray curve from {first} to {last} HU reaches beyond the window, "
+                    f"{window.low_hu} to {window.high_hu} HU"
+                )
+
+
 class Grid(_Section):
     """The voxels of a stage: slices from feet to head, rows to posterior, columns to the left."""
 
@@ -67,6 +119,7 @@ class _Stage(WeightFile):
         min_length=2, description="Meaning of the output channels, background first."
     )
     grid: Grid
+    view: View = View()
     multiple_px: int = Field(32, ge=1, description="Edges of the input are multiples of this.")
     tile_px: int = Field(384, ge=32, description="Larger slices are cut into tiles of this edge.")
     tile_overlap: float = Field(0.25, ge=0, lt=1, description="Least overlap, as share of a tile.")
@@ -88,10 +141,14 @@ class _Stage(WeightFile):
 
 
 class StackStage(_Stage):
-    """A 2.5D network: it sees a few neighboring slices and labels the middle one."""
+    """A 2.5D network: it sees a few neighboring slices and labels the middle one.
+
+    With one slice it is a 2D network. Its input channels are the slices in the first gray curve,
+    then the slices in the next.
+    """
 
     kind: Literal["stack"]
-    context_slices: int = Field(ge=1, description="Input channels: neighboring slices, odd.")
+    context_slices: int = Field(ge=1, description="Neighboring slices that are shown, odd.")
     context_distance_mm: float = Field(gt=0, description="Wanted distance of these slices.")
     batch: int = Field(4, ge=1, description="Slices computed at once.")
 
@@ -103,7 +160,7 @@ class StackStage(_Stage):
 
 
 class VolumeStage(_Stage):
-    """A 3D network: one input channel, all slices at once."""
+    """A 3D network: an input channel for each gray curve, all slices at once."""
 
     kind: Literal["volume"]
     tile_slices: int = Field(128, ge=16, description="More slices are cut into tiles of so many.")
@@ -168,6 +225,12 @@ class ModelManifest(_Section):
     metrics: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="Measured values by case, by name."
     )
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Self:
+        for stage in self.stages:
+            stage.view.check_inside(self.window)
+        return self
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -37,6 +37,7 @@ from inference.preprocess import (
     whole_grid,
 )
 from inference.sliding_window import largest_input, predict
+from inference.view import apply_view
 from inference.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -245,7 +246,7 @@ class Segmenter:
         manifest = self.package.manifest
         stage = manifest.locator
         axes = whole_grid(scan, stage)
-        image = sample_scan(scan, axes, manifest.window)
+        image = self._see(scan, axes, stage)
         probabilities = predict(image, axes[0].spacing_mm, stage, self._locator, tell)
         liver = largest_component(probabilities[0] < 0.5)
         voxel_mm3 = float(np.prod([axis.spacing_mm for axis in axes]))
@@ -282,7 +283,7 @@ class Segmenter:
         manifest = self.package.manifest
         stage = manifest.segmenter
         with clock.step("sample"):
-            image = sample_scan(scan, axes, manifest.window)
+            image = self._see(scan, axes, manifest.segmenter)
         with clock.step("segment") as tell:
             values = predict(image, axes[0].spacing_mm, stage, self._segmenter, tell)
             smooth_slices(values, manifest.postprocessing.smooth_slices_mm / axes[0].spacing_mm)
@@ -293,6 +294,11 @@ class Segmenter:
             with clock.step("filter"):
                 self._candidate_filter.apply(values, box.label_values, image, box.spacing_mm)
         return box
+
+    def _see(self, scan: Scan, axes: Axes, stage: Stage) -> NDArray[np.float32]:
+        """Give (channels, slices, rows, columns) on the voxels of a stage, as it is shown them."""
+        window = self.package.manifest.window
+        return apply_view(sample_scan(scan, axes, window), window, stage.view)
 
     def _take_notes(self) -> tuple[str, ...]:
         locator = (f"locator: {note}" for note in self._locator.take_notes())

@@ -83,8 +83,9 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def largest_input(stage: Stage) -> tuple[int, ...]:
     """Give the shape of the largest batch that a network is given."""
     if stage.kind == "volume":
-        return 1, 1, stage.tile_slices, stage.tile_px, stage.tile_px
-    return stage.batch, stage.context_slices, stage.tile_px, stage.tile_px
+        return 1, stage.view.channels, stage.tile_slices, stage.tile_px, stage.tile_px
+    channels = stage.view.channels * stage.context_slices
+    return stage.batch, channels, stage.tile_px, stage.tile_px
 
 
 def predict(
@@ -99,8 +100,8 @@ def predict(
     Parameters
     ----------
     image:
-        (slices, rows, columns), 0 to 1; for a 2.5D network rows and columns are multiples of what
-        it needs, for a 3D network anything.
+        (channels, slices, rows, columns), 0 to 1, of `inference.view.apply_view`; for a 2.5D
+        network rows and columns are multiples of what it needs, for a 3D network anything.
     slice_mm:
         Distance of the slices.
     stage:
@@ -127,15 +128,16 @@ def _predict_stack(
     predictor: Predictor,
     progress: Callable[[float], None],
 ) -> NDArray[np.float32]:
-    count, rows, columns = image.shape
+    _channels, count, rows, columns = image.shape
     tiling = plan_tiles((rows, columns), (stage.tile_px, stage.tile_px), stage.tile_overlap)
     step = context_step(slice_mm, stage.context_distance_mm)
     classes = len(stage.labels)
-    result = np.empty((classes, *image.shape), dtype=np.float32)
+    result = np.empty((classes, count, rows, columns), dtype=np.float32)
     for first in range(0, count, stage.batch):
         middle = np.arange(first, min(first + stage.batch, count))
-        stacks = image[stack_indices(middle, count, step, stage.context_slices)]
-        part = _predict_tiles(stacks, tiling, predictor, classes, lambda _share: None)
+        stacks = image[:, stack_indices(middle, count, step, stage.context_slices)]
+        batch = stacks.swapaxes(0, 1).reshape(len(middle), -1, rows, columns)
+        part = _predict_tiles(batch, tiling, predictor, classes, lambda _share: None)
         result[:, middle] = part.swapaxes(0, 1)
         progress((middle[-1] + 1) / count)
     return result
@@ -149,19 +151,20 @@ def _predict_volume(
 ) -> NDArray[np.float32]:
     """Pad with air, as in training, compute, and cut the padding off."""
     padding = [(missing // 2, missing - missing // 2) for missing in _missing(image, stage)]
-    padded = np.pad(image, padding)
+    padded = np.pad(image, [(0, 0), *padding])
     tiling = plan_tiles(
-        padded.shape, (stage.tile_slices, stage.tile_px, stage.tile_px), stage.tile_overlap
+        padded.shape[1:], (stage.tile_slices, stage.tile_px, stage.tile_px), stage.tile_overlap
     )
-    result = _predict_tiles(padded[None, None], tiling, predictor, len(stage.labels), progress)
+    result = _predict_tiles(padded[None], tiling, predictor, len(stage.labels), progress)
     inner = (
-        slice(first, first + size) for (first, _), size in zip(padding, image.shape, strict=True)
+        slice(first, first + size)
+        for (first, _), size in zip(padding, image.shape[1:], strict=True)
     )
     return np.asarray(result[0][slice(None), *inner])
 
 
 def _missing(image: NDArray[np.float32], stage: VolumeStage) -> list[int]:
-    return [-size % stage.multiple_px for size in image.shape]
+    return [-size % stage.multiple_px for size in image.shape[1:]]
 
 
 def _predict_tiles(

@@ -50,6 +50,21 @@ REFUSALS = {
     "the same label twice": ('"liver", "tumor"]', '"liver", "liver"]', "labels must differ"),
     "an even context": ("context_slices = 5", "context_slices = 4", "must be odd"),
     "an empty window": ("high_hu = 240.0", "high_hu = -160.0", "low_hu must be below"),
+    "gray curves of one break": (
+        "tile_px = 96",
+        "tile_px = 96\nview.curves = [{ breaks_hu = [0.0] }]",
+        "view.curves.0.breaks_hu: Tuple should have at least 2 items",
+    ),
+    "gray curves that fall": (
+        "tile_px = 96",
+        "tile_px = 96\nview.curves = [{ breaks_hu = [0.0, 0.0] }]",
+        "breaks_hu must ascend",
+    ),
+    "gray curves beyond the window": (
+        "tile_px = 96",
+        "tile_px = 96\nview.curves = [{ breaks_hu = [0.0, 50.0, 250.0] }]",
+        "from 0.0 to 250.0 HU reaches beyond the window, -160.0 to 240.0 HU",
+    ),
     "a tile that does not fit": ("tile_px = 96", "tile_px = 100", "tile_px must be a multiple"),
     "no TOML": ("[window]", "[window", "manifest.toml"),
 }

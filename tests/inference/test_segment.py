@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from itertools import permutations, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,20 @@ def test_odd_spacings(segmenter: Segmenter, spacing_mm: tuple[float, float, floa
             np.argwhere(array == value).mean(axis=0) * spacing_mm for array in (labels, truth)
         )
         assert np.abs(found - expected).max() < 0.5
+
+
+def test_a_2d_network_is_shown_its_gray_curves(
+    make_threshold_segmenter: MakeSegmenter, package_folder: Path
+) -> None:
+    """The threshold looks at the channel in the middle, which is the only useful one of three."""
+    truth = truth_at(SHAPE, SPACING_MM)
+    expected = make_threshold_segmenter().segment(scan_of(truth, SPACING_MM)).labels.array
+    path = package_folder / "manifest.toml"
+    wide, narrow = "{ breaks_hu = [-160.0, 240.0] }", "{ breaks_hu = [239.0, 240.0] }"
+    flat = f"context_slices = 1\nview.curves = [{narrow}, {wide}, {narrow}]"
+    path.write_text(path.read_text("utf-8").replace("context_slices = 5", flat), "utf-8")
+    found = make_threshold_segmenter().segment(scan_of(truth, SPACING_MM)).labels.array
+    assert np.array_equal(found, expected)
 
 
 def test_probabilities_are_those_that_the_labels_come_from(segmenter: Segmenter) -> None:

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.manifest import Grid, StackStage, VolumeStage
+from inference.manifest import GrayCurve, Grid, StackStage, View, VolumeStage
 from inference.sliding_window import (
     context_step,
+    largest_input,
     plan_tiles,
     predict,
     softmax,
@@ -41,7 +42,7 @@ def test_an_identity_network_gives_back_the_image(
 ) -> None:
     image = np.random.default_rng(0).uniform(0.01, 0.99, shape).astype(np.float32)
     told: list[float] = []
-    result = predict(image, 1.0, stage(tile_px), logit_of_middle_slice, told.append)
+    result = predict(image[None], 1.0, stage(tile_px), logit_of_middle_slice, told.append)
     assert np.allclose(result[1], image, atol=1e-5)
     assert np.allclose(result.sum(axis=0), 1, atol=1e-5)
     assert told[-1] == 1.0
@@ -71,7 +72,7 @@ def test_a_volume_network_gets_multiples_and_its_padding_is_cut_off(
     )
     image = np.random.default_rng(0).uniform(0.02, 0.98, shape).astype(np.float32)
     told: list[float] = []
-    result = predict(image, 4.0, stage, network, told.append)
+    result = predict(image[None], 4.0, stage, network, told.append)
     assert np.allclose(result[1], image, atol=1e-5)
     assert all(size % 16 == 0 for batch in seen for size in batch[2:])
     assert all(batch[:3] <= (1, 1, 32) and max(batch[3:]) <= 64 for batch in seen)
@@ -98,9 +99,29 @@ def test_the_network_sees_the_neighbors_and_the_ends_repeated() -> None:
         return np.zeros((len(batch), 2, *batch.shape[2:]), dtype=np.float32)
 
     image = np.broadcast_to(np.arange(5, dtype=np.float32)[:, None, None], (5, 32, 32))
-    predict(np.ascontiguousarray(image), 1.0, stage(batch=2), spy, lambda _share: None)
+    predict(np.ascontiguousarray(image)[None], 1.0, stage(batch=2), spy, lambda _share: None)
     assert np.concatenate(seen).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]]
     assert [len(batch) for batch in seen] == [2, 2, 1]
+
+
+def test_channels_are_the_slices_in_one_gray_curve_after_the_other() -> None:
+    seen: list[NDArray[np.float32]] = []
+
+    def spy(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(batch[:, :, 0, 0])
+        return np.zeros((len(batch), 2, *batch.shape[2:]), dtype=np.float32)
+
+    curve = GrayCurve(breaks_hu=(0.0, 1.0))
+    two_curves = stage(batch=2).model_copy(update={"view": View(curves=(curve, curve))})
+    image = np.zeros((2, 3, 32, 32), dtype=np.float32)
+    image += np.array([[0, 1, 2], [10, 11, 12]], dtype=np.float32)[..., None, None]
+    predict(image, 1.0, two_curves, spy, lambda _share: None)
+    assert np.concatenate(seen).tolist() == [
+        [0, 0, 1, 10, 10, 11],
+        [0, 1, 2, 10, 11, 12],
+        [1, 2, 2, 11, 12, 12],
+    ]
+    assert largest_input(two_curves) == (2, 6, 64, 64)
 
 
 @pytest.mark.parametrize(
