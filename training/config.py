@@ -2,11 +2,14 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.errors import ExperimentError
+
+LossTerm: TypeAlias = Literal["cross_entropy", "dice", "bce", "focal"]
+"""See `training.loss.segmentation_loss`."""
 
 
 class _Section(BaseModel):
@@ -94,8 +97,14 @@ class OptimizationConfig(_Section):
         None, gt=0, description="Ends a run earlier, with the learning rate decayed by then."
     )
     batch: int = Field(8, ge=1, description="Samples of a step.")
+    loss: tuple[LossTerm, ...] = Field(
+        ("cross_entropy", "dice"), min_length=1, description="Terms that are added up."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
+    final_share: float = Field(
+        0.01, ge=0, le=1, description="Share of the learning rate that is left in the end."
+    )
+    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW; 0 is Adam.")
     bf16: bool = Field(default=True, description="Compute the network in bfloat16.")
     seed: int = Field(0, ge=0, description="Seed of all random numbers.")
 
@@ -171,11 +180,6 @@ class Experiment(_Section):
     def inputs(self) -> int:
         """Input channels of the network."""
         return self.data.context_slices if self.network.dimensions == 2 else 1
-
-    @property
-    def has_tumor(self) -> bool:
-        """Whether tumor is a class of its own."""
-        return "tumor" in self.labels
 
     @classmethod
     def read(cls, path: Path) -> Self:

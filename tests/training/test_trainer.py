@@ -105,6 +105,12 @@ def test_the_learning_rate_rises_and_falls(experiment: Experiment) -> None:
     start, top, end = (learning_rate(experiment, step, 1.0) for step in (0, 200, 1000))
     assert start < 0.02 * top
     assert end == pytest.approx(0.01 * experiment.optimization.learning_rate)
+    config = experiment.optimization.model_copy(
+        update={"learning_rate": 1e-4, "final_share": 0.1, "minutes": 5.0}
+    )
+    adam = experiment.model_copy(update={"optimization": config})
+    rates = [learning_rate(adam, 200, seconds) for seconds in (0.0, 150.0, 300.0)]
+    assert rates == pytest.approx([1e-4, 5.5e-5, 1e-5])
 
 
 def test_a_run_may_end_with_its_time(experiment: Experiment) -> None:
@@ -154,6 +160,13 @@ def test_an_unknown_key_is_refused(experiment_file: Path) -> None:
     with experiment_file.open("a", encoding="utf-8") as file:
         file.write("colour = 1\n")
     with pytest.raises(ExperimentError, match=r"optimization.colour"):
+        Experiment.read(experiment_file)
+
+
+def test_an_unknown_loss_is_refused(experiment_file: Path) -> None:
+    with experiment_file.open("a", encoding="utf-8") as file:
+        file.write('loss = ["dice", "hinge"]\n')
+    with pytest.raises(ExperimentError, match=r"optimization.loss.1\n.*'cross_entropy', 'dice'"):
         Experiment.read(experiment_file)
 
 
