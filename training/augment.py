@@ -139,7 +139,7 @@ def change_intensity(
         image = image + enhanced * rng.uniform(-0.8, 0.3)
     if rng.random() < config.gain_share:
         image = (image - 0.45) * rng.uniform(0.8, 1.2) + 0.45 + rng.uniform(-0.06, 0.06)
-    if rng.random() < config.thick_share:
+    if rng.random() < config.thick_share and image.shape[1] >= _THICK_SLICES:
         image = _smooth(image, (_THICK_SLICES, 1, 1))
     if rng.random() < config.blur_share:
         image = _smooth(image, (1, 3, 3))

@@ -50,6 +50,10 @@ def train(
     patients: Annotated[
         int | None, typer.Option(help="Train on so many only: how much would more data help?")
     ] = None,
+    encoder_weights: Annotated[
+        Path | None,
+        typer.Option(help="ResNet-34 as torchvision publishes it, to begin with.", metavar="FILE"),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = None,
     loaders: Annotated[
         int, typer.Option(help="Processes that draw samples; a GPU waits without some.")
@@ -81,6 +85,7 @@ def train(
         minutes=minutes,
         patients=patients,
         loaders=loaders,
+        encoder_weights=encoder_weights,
         phantoms=phantoms,
         cache=cache,
     )

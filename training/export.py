@@ -23,8 +23,8 @@ from inference.manifest import MANIFEST_NAME, ModelPackage, read_package, verify
 from inference.onnx_backend import OnnxEngine
 from training.config import Experiment
 from training.errors import ExportError
-from training.grids import COARSE_MM, FINE_MM, THIN_MM, THIN_TARGET_MM, WINDOW_HU
-from training.networks import UNet
+from training.grids import COARSE_MM, FINE_MM, THIN_MM, THIN_TARGET_MM, WINDOW
+from training.networks import Network
 from training.trainer import load_network, read_experiment
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _OPSET = 17
 _MIN_HALF_VALUES = 1024
 _MAX_DIFFERENCE = 0.02
-_PROBE_PX = 64
+_PROBE_PX = {2: 64, 3: 32}
 _EDGES = ("slices", "rows", "columns")
 _STACK_GRIDS = {
     "coarse": {"in_plane_mm": COARSE_MM, "slice_mm": COARSE_MM},
@@ -40,9 +40,10 @@ _STACK_GRIDS = {
 }
 
 
-def write_onnx(network: UNet, path: Path) -> None:
+def write_onnx(network: Network, path: Path) -> None:
     """Write a network with free batch size and edges."""
-    probe = torch.zeros(2, network.inputs, *[_PROBE_PX] * network.dimensions)
+    edges = [_PROBE_PX[network.dimensions]] * network.dimensions
+    probe = torch.zeros(2, network.inputs, *edges)
     axes = {0: "batch", **dict(enumerate(_EDGES[-network.dimensions :], start=2))}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
@@ -76,7 +77,7 @@ def store_half(model: onnx.ModelProto) -> None:
         graph.node.insert(position, cast)
 
 
-def check_parity(network: UNet, path: Path) -> float:
+def check_parity(network: Network, path: Path) -> float:
     """Compare ONNX Runtime with torch on noise, and give the largest difference of a probability.
 
     Raises
@@ -85,7 +86,8 @@ def check_parity(network: UNet, path: Path) -> float:
         It is larger than half precision explains.
     """
     rng = np.random.default_rng(0)
-    edges = (2 * _PROBE_PX, *[_PROBE_PX] * (network.dimensions - 1))
+    edge = _PROBE_PX[network.dimensions]
+    edges = (2 * edge, *[edge] * (network.dimensions - 1))
     image = rng.random((2, network.inputs, *edges), dtype=np.float32)
     with torch.inference_mode():
         expected = torch.softmax(network(torch.from_numpy(image)), dim=1).numpy()
@@ -128,8 +130,7 @@ def export_package(
         raise ExportError(f"{papers}: {error}") from error
     if scores is not None:
         content["metrics"] = _read_metrics(scores)
-    low_hu, high_hu = WINDOW_HU
-    content["window"] = {"low_hu": low_hu, "high_hu": high_hu}
+    content["window"] = WINDOW.model_dump()
     content["locator"] = _export_stage(locator, out / "locator.onnx")
     content["segmenter"] = _export_stage(segmenter, out / "segmenter.onnx")
     fold = read_experiment(segmenter).data.held_out_fold
@@ -184,12 +185,15 @@ def _export_stage(run: Path, path: Path) -> dict[str, Any]:
 def describe_stage(experiment: Experiment) -> dict[str, Any]:
     """Give what the manifest says of the input of a network: the one that it was trained on."""
     data, tiles = experiment.data, experiment.export
+    view = data.view.model_dump(mode="json", exclude_defaults=True)
+    shown = {"view": view} if view else {}
     if experiment.network.dimensions == 3:
         return {
             "kind": "volume",
             "tile_px": tiles.tile_px,
             "tile_slices": tiles.tile_slices,
             "grid": {"in_plane_mm": data.in_plane_mm, "slice_mm": data.slice_mm},
+            **shown,
         }
     return {
         "kind": "stack",
@@ -198,4 +202,5 @@ def describe_stage(experiment: Experiment) -> dict[str, Any]:
         "batch": tiles.batch,
         "tile_px": tiles.tile_px,
         "grid": _STACK_GRIDS[data.grid],
+        **shown,
     }

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.labels import Label
+from inference.manifest import Window
 from inference.preprocess import Axes, Scan, orient
 from inference.resample import (
     AxisGrid,
@@ -30,7 +31,7 @@ from training.scans import LabeledScan
 GRIDS = ("coarse", "fine")
 LEVELS = 127
 """Arrays hold the HU window as 0 to this number."""
-WINDOW_HU = (-160.0, 240.0)
+WINDOW = Window(low_hu=-160.0, high_hu=240.0)
 COARSE_MM = 3.0
 FINE_MM = 1.0
 _MARGIN_MM = 30.0
@@ -76,14 +77,13 @@ def make_grids(scan: LabeledScan) -> dict[str, Gridded]:
 
 def levels_to_hu(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Give the CT numbers of levels, clipped to the window; same shape."""
-    low, high = WINDOW_HU
+    low, high = WINDOW.low_hu, WINDOW.high_hu
     return levels.astype(np.float32) * np.float32((high - low) / LEVELS) + np.float32(low)
 
 
 def _hu_to_levels(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
-    low, high = WINDOW_HU
-    planes -= low
-    planes *= LEVELS / (high - low)
+    planes -= WINDOW.low_hu
+    planes *= LEVELS / (WINDOW.high_hu - WINDOW.low_hu)
     return np.rint(planes, out=planes).astype(np.uint8)
 
 
@@ -154,7 +154,7 @@ def _resample(scan: Scan, labels: NDArray[np.uint8], axes: Axes) -> Gridded:
 
 
 def _windowed(plane: NDArray[np.int16]) -> NDArray[np.float32]:
-    return np.clip(plane.astype(np.float32), *WINDOW_HU)
+    return np.clip(plane.astype(np.float32), WINDOW.low_hu, WINDOW.high_hu)
 
 
 def _indicator(labels: NDArray[np.uint8], value: Label) -> Callable[[int], NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""The networks: plain U-Nets, over a stack of neighboring slices (2.5D) or a volume (3D)."""
+"""Plain U-Nets, over a slice, a stack of neighboring slices (2.5D) or a volume (3D)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,13 +24,31 @@ def _block(dimensions: int, channels_in: int, channels_out: int) -> nn.Sequentia
     return nn.Sequential(*layers)
 
 
-class UNet(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
+class Network(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
+    """A network that gives the logits of each element of a slice or a volume.
+
+    Parameters
+    ----------
+    inputs:
+        Input channels.
+    dimensions:
+        2 for slices, 3 for volumes.
+    """
+
+    def __init__(self, inputs: int, dimensions: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.dimensions = dimensions
+        self.memory_format = _MEMORY_FORMAT[dimensions]
+
+
+class UNet(Network):
     """U-Net of Ronneberger et al. (2015) with batch normalization and same-size output.
 
     Parameters
     ----------
     inputs:
-        Input channels: the neighboring slices of a 2.5D network, whose middle one is labeled.
+        Input channels, as the neighboring slices of a 2.5D network, whose middle one is labeled.
     classes:
         Output channels.
     channels:
@@ -51,12 +69,9 @@ class UNet(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         dimensions: int = 2,
         stride: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(inputs, dimensions)
         finest = channels[0]
         before = [inputs if stride == 1 else finest, *channels[:-1]]
-        self.inputs = inputs
-        self.dimensions = dimensions
-        self.memory_format = _MEMORY_FORMAT[dimensions]
         blocks = {"kernel_size": stride, "stride": stride}
         self.stem = (
             nn.Identity() if stride == 1 else _CONVOLUTION[dimensions](inputs, finest, **blocks)

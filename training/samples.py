@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from inference.labels import Label
+from inference.view import apply_view
 from training.config import Experiment
 from training.dataset import LEVELS, Case
+from training.grids import WINDOW
 from training.masses import Mass, Scene, paint_cyst, paint_lesion, paint_look_alike
 
 
@@ -106,6 +108,10 @@ class CaseSampler(Sampler, Generic[_Prepared]):
         synthetic = self._synthetic and rng.random() < self._experiment.phantoms.share
         cases = self._synthetic if synthetic else self._real
         return cases[rng.integers(len(cases))]
+
+    def _show(self, patch: torch.Tensor) -> torch.Tensor:
+        """Show a patch (..., rows, columns) as in inference, with a leading axis of channels."""
+        return torch.from_numpy(apply_view(patch.numpy(), WINDOW, self._experiment.data.view))
 
     def _paint(
         self,

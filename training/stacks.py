@@ -1,4 +1,4 @@
-"""Draws training samples for a network that sees a few neighboring slices (2.5D)."""
+"""Draws training samples for a network that sees a slice (2D) or a few neighboring ones (2.5D)."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class _Slices:
 
 
 class StackSampler(CaseSampler[_Slices]):
-    """Draws stacks of slices for a 2.5D network."""
+    """Draws stacks of slices for a 2.5D network, or slices for a 2D one."""
 
     def _prepare(self, case: Case) -> _Slices:
         tumor = (case.labels == Label.TUMOR).any(axis=(1, 2)) & case.tumors_known
@@ -36,7 +36,7 @@ class StackSampler(CaseSampler[_Slices]):
         )
 
     def sample(self, rng: np.random.Generator) -> Sample:
-        """Draw one sample: image (slices, rows, columns), labels (rows, columns)."""
+        """Draw one sample: image (channels, rows, columns), labels (rows, columns)."""
         data, config = self._experiment.data, self._experiment.augment
         slices = self._choose(rng)
         canvas = self._stack(rng, slices, self._choose_slice(rng, slices))
@@ -52,7 +52,8 @@ class StackSampler(CaseSampler[_Slices]):
         (image,) = change_intensity(rng, config, image[None])
         if rng.random() < config.reverse_share:
             image = image.flip(0)
-        return Sample(image=image, labels=masks[0].long(), known=masks[1] > 0)
+        channels = self._show(image).flatten(0, 1)
+        return Sample(image=channels, labels=masks[0].long(), known=masks[1] > 0)
 
     def _choose_slice(self, rng: np.random.Generator, slices: _Slices) -> int:
         data, choice = self._experiment.data, rng.random()

@@ -75,7 +75,7 @@ class VolumeSampler(CaseSampler[_Body]):
         )
 
     def sample(self, rng: np.random.Generator) -> Sample:
-        """Draw one sample: image (1, slices, rows, columns), labels (slices, rows, columns)."""
+        """Draw one sample: image (channels, slices, rows, columns), labels without channels."""
         data, config = self._experiment.data, self._experiment.augment
         body = self._choose(rng)
         case = body.case
@@ -90,7 +90,7 @@ class VolumeSampler(CaseSampler[_Body]):
         image = sample_array(canvas.scene.image[None], positions)
         (codes,) = sample_array(coded[None], positions, nearest=True).long()
         return Sample(
-            image=change_intensity(rng, config, image),
+            image=self._show(change_intensity(rng, config, image)[0]),
             labels=codes % _KNOWN,
             known=codes >= _KNOWN,
         )

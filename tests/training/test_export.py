@@ -10,10 +10,10 @@ pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
 from inference.errors import ModelPackageError
 from inference.openvino_backend import OpenVinoEngine
 from training import export
+from training.architectures import build_network
 from training.config import Experiment
 from training.errors import ExportError
 from training.networks import UNet
-from training.trainer import build_network
 
 # torch warns that this exporter is to be replaced; the new one takes 20 s for such a network.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

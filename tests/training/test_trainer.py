@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'"
 from training.config import Experiment
 from training.curves import draw_curves
 from training.errors import DataSetError, ExperimentError
-from training.recipe import RunSettings, build_samplers
+from training.recipe import RunSettings, build_samplers, read_training_cases
 from training.samples import Sampler
 from training.trainer import Trainer, learning_rate, load_network, share_done
 
@@ -32,7 +32,7 @@ def settings(data_folder: Path, tmp_path: Path) -> RunSettings:
 
 @pytest.fixture
 def samplers(experiment: Experiment, settings: RunSettings) -> tuple[Sampler, Sampler | None]:
-    return build_samplers(experiment, settings)
+    return build_samplers(experiment, read_training_cases(experiment, settings))
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_the_held_out_fold_is_never_read_for_training(
     experiment: Experiment, settings: RunSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        build_samplers(experiment, settings)
+        read_training_cases(experiment, settings)
     assert "2 real cases: a b" in caplog.text
     assert "1 kept apart: c" in caplog.text
 
@@ -138,7 +138,7 @@ def test_nothing_to_train_on(experiment: Experiment, settings: RunSettings) -> N
         encoding="utf-8",
     )
     with pytest.raises(ExperimentError, match="no case is left"):
-        build_samplers(experiment, settings)
+        read_training_cases(experiment, settings)
 
 
 def test_a_sample_knows_where_tumors_are_told_apart(
@@ -174,7 +174,7 @@ def test_missing_data_are_named(
     experiment: Experiment, settings: RunSettings, tmp_path: Path
 ) -> None:
     with pytest.raises(DataSetError, match=r"cases\.csv"):
-        build_samplers(experiment, replace(settings, data=[tmp_path / "data" / "fine"]))
+        read_training_cases(experiment, replace(settings, data=[tmp_path / "data" / "fine"]))
 
 
 def test_curves_are_drawn_from_a_log_that_a_kill_cut_short(tmp_path: Path) -> None:
