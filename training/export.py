@@ -133,13 +133,22 @@ def export_package(
     content["window"] = WINDOW.model_dump()
     content["locator"] = _export_stage(locator, out / "locator.onnx")
     content["segmenter"] = _export_stage(segmenter, out / "segmenter.onnx")
-    fold = read_experiment(segmenter).data.held_out_fold
+    fold = _common_fold(locator, segmenter)
     if fold is not None:
         content["held_out_fold"] = fold
     (out / MANIFEST_NAME).write_text(tomli_w.dumps(content), encoding="utf-8")
     package = read_package(out)
     verify_package(package)
     return package
+
+
+def _common_fold(locator: Path, segmenter: Path) -> int | None:
+    """Give the fold that neither network was trained on."""
+    folds = {read_experiment(run).data.held_out_fold for run in (locator, segmenter)}
+    if len(folds) == 1:
+        return folds.pop()
+    logger.warning("%s and %s held out different folds: the package has none", locator, segmenter)
+    return None
 
 
 def _read_metrics(scores: Path) -> dict[str, dict[str, float]]:
