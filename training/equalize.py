@@ -46,4 +46,4 @@ def equalizing_curve(cases: Sequence[Case], steps: int) -> GrayCurve:
     edges = np.array([0.0, *np.arange(2, LEVELS) - 0.5, LEVELS])
     edges_hu = np.interp(edges, (0, LEVELS), (WINDOW.low_hu, WINDOW.high_hu))
     breaks_hu = np.interp(np.linspace(0.0, 1.0, steps + 1), share, edges_hu)
-    return GrayCurve(breaks_hu=tuple(breaks_hu.tolist()))
+    return GrayCurve(breaks_hu=tuple(breaks_hu.round(2).tolist()))
