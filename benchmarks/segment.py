@@ -231,7 +231,7 @@ def open_hepar_predictor(model: str, precision: str, *, same_tiles: bool) -> Run
         image = np.clip(volume.array.astype(np.float32), window.low_hu, window.high_hu)
         image = (image - window.low_hu) / (window.high_hu - window.low_hu)
         slice_mm = float(volume.spacing[0])
-        found = predict(image, slice_mm, stage, network, lambda _share: None)
+        found = predict(image[None], slice_mm, stage, network, lambda _share: None)
         return np.asarray(found.argmax(axis=0).astype(np.uint8))
 
     return run

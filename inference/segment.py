@@ -86,7 +86,7 @@ class BoxProbabilities:
     values: NDArray[np.float32]
     """(classes, slices, rows, columns), which sum to one over the classes."""
     image: NDArray[np.float32]
-    """(slices, rows, columns), what it saw, 0 to 1 over the HU window."""
+    """(slices, rows, columns), the scan, 0 to 1 over the HU window."""
     axes: Axes
     """The voxels, along the canonical axes of the scan."""
     label_values: tuple[Label, ...]
@@ -246,7 +246,7 @@ class Segmenter:
         manifest = self.package.manifest
         stage = manifest.locator
         axes = whole_grid(scan, stage)
-        image = self._see(scan, axes, stage)
+        image = apply_view(sample_scan(scan, axes, manifest.window), manifest.window, stage.view)
         probabilities = predict(image, axes[0].spacing_mm, stage, self._locator, tell)
         liver = largest_component(probabilities[0] < 0.5)
         voxel_mm3 = float(np.prod([axis.spacing_mm for axis in axes]))
@@ -283,9 +283,10 @@ class Segmenter:
         manifest = self.package.manifest
         stage = manifest.segmenter
         with clock.step("sample"):
-            image = self._see(scan, axes, manifest.segmenter)
+            image = sample_scan(scan, axes, manifest.window)
+            shown = apply_view(image, manifest.window, stage.view)
         with clock.step("segment") as tell:
-            values = predict(image, axes[0].spacing_mm, stage, self._segmenter, tell)
+            values = predict(shown, axes[0].spacing_mm, stage, self._segmenter, tell)
             smooth_slices(values, manifest.postprocessing.smooth_slices_mm / axes[0].spacing_mm)
         box = BoxProbabilities(
             values=values, image=image, axes=axes, label_values=stage.label_values
@@ -294,11 +295,6 @@ class Segmenter:
             with clock.step("filter"):
                 self._candidate_filter.apply(values, box.label_values, image, box.spacing_mm)
         return box
-
-    def _see(self, scan: Scan, axes: Axes, stage: Stage) -> NDArray[np.float32]:
-        """Give (channels, slices, rows, columns) on the voxels of a stage, as it is shown them."""
-        window = self.package.manifest.window
-        return apply_view(sample_scan(scan, axes, window), window, stage.view)
 
     def _take_notes(self) -> tuple[str, ...]:
         locator = (f"locator: {note}" for note in self._locator.take_notes())

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
 
 _LIBRARIES = ("torch", "monai", "onnx", "skl2onnx", "matplotlib", "tomli_w")
 
@@ -50,6 +53,10 @@ def train(
     patients: Annotated[
         int | None, typer.Option(help="Train on so many only: how much would more data help?")
     ] = None,
+    locator: Annotated[
+        Path | None,
+        typer.Option(help="Run of a locator to take instead of training one.", metavar="DIR"),
+    ] = None,
     encoder_weights: Annotated[
         Path | None,
         typer.Option(help="ResNet-34 as torchvision publishes it, to begin with.", metavar="FILE"),
@@ -85,14 +92,18 @@ def train(
         minutes=minutes,
         patients=patients,
         loaders=loaders,
+        locator=locator,
         encoder_weights=encoder_weights,
         phantoms=phantoms,
         cache=cache,
     )
     with _StageBars() as bars:
-        package = train_recipe(chosen, settings, stage or list(chosen.experiments), bars.tell)
+        package = train_recipe(chosen, settings, stage or _stages(chosen, locator), bars.tell)
     if package is None:
-        _err.print(f"{out} holds not all stages yet: no package was made")
+        _err.print(
+            f"{out} holds not all stages yet: no package was made. A locator may also be taken "
+            "from another run: --locator"
+        )
     else:
         typer.echo(package)
 
@@ -163,6 +174,10 @@ def train_filter(
 
     entries = list_entries(data, tumor_free or ())
     typer.echo(describe(add_filter(packages, entries, into, _err)))
+
+
+def _stages(recipe: "Recipe", locator: Path | None) -> list[str]:
+    return [name for name in recipe.experiments if name != "locator" or locator is None]
 
 
 def _prepare() -> None:

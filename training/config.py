@@ -2,11 +2,13 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from inference.manifest import View
 from training.errors import ExperimentError
+from training.grids import WINDOW
 
 LossTerm: TypeAlias = Literal["cross_entropy", "dice", "bce", "focal"]
 """See `training.loss.segmentation_loss`."""
@@ -32,6 +34,13 @@ class DataConfig(_Section):
     in_plane_mm: float = Field(4.0, gt=0, description="Distance of its rows and columns.")
     tumor_slices: float = Field(0.0, ge=0, le=1, description="Share of slices with known tumor.")
     organ_slices: float = Field(0.9, ge=0, le=1, description="Share of slices with liver.")
+    view: View = Field(View(), description="What the network is shown of the CT numbers.")
+    equalized_steps: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Steps of a gray curve that equalizes the training data; 0: none.",
+    )
     image_centers: float = Field(
         0.0, ge=0, le=1, description="Share of patches around the middle of the slice."
     )
@@ -75,9 +84,10 @@ class AugmentConfig(_Section):
     reverse_share: float = Field(0.15, ge=0, le=1, description="Share with reversed slice order.")
 
 
-class NetworkConfig(_Section):
-    """The U-Net."""
+class UNetConfig(_Section):
+    """A plain U-Net."""
 
+    architecture: Literal["unet"] = "unet"
     dimensions: Literal[2, 3] = Field(2, description="2 for slice stacks, 3 for volumes.")
     channels: tuple[int, ...] = Field(description="Feature channels of each level.")
     stride: int = Field(1, ge=1, le=4, description="Elements an axis that the finest level joins.")
@@ -86,6 +96,40 @@ class NetworkConfig(_Section):
     def multiple(self) -> int:
         """What the edges of an input are multiples of."""
         return int(self.stride * 2 ** (len(self.channels) - 1))
+
+
+class ResNetUNetConfig(_Section):
+    """A U-Net whose encoder is ResNet-34, over slices."""
+
+    architecture: Literal["unet-resnet34"]
+    encoder_weights: Path | None = Field(
+        None, description="File of weights, named as in torchvision, that the encoder begins with."
+    )
+    dimensions: ClassVar[int] = 2
+    multiple: ClassVar[int] = 32
+
+
+class VNetConfig(_Section):
+    """A V-Net, over volumes."""
+
+    architecture: Literal["vnet"]
+    dimensions: ClassVar[int] = 3
+    multiple: ClassVar[int] = 16
+
+
+def _architecture(network: object) -> str:
+    """Give the name that a file, or the section made of it, says; a file may leave it out."""
+    if isinstance(network, dict):
+        return str(network.get("architecture", "unet"))
+    return str(getattr(network, "architecture", None))
+
+
+NetworkConfig: TypeAlias = Annotated[
+    Annotated[UNetConfig, Tag("unet")]
+    | Annotated[ResNetUNetConfig, Tag("unet-resnet34")]
+    | Annotated[VNetConfig, Tag("vnet")],
+    Discriminator(_architecture),
+]
 
 
 class OptimizationConfig(_Section):
@@ -131,13 +175,23 @@ class Experiment(_Section):
     export: ExportConfig = ExportConfig()
 
     def adapted(
-        self, *, held_out_fold: int | None, steps: int | None = None, minutes: float | None = None
+        self,
+        *,
+        held_out_fold: int | None,
+        steps: int | None = None,
+        minutes: float | None = None,
+        encoder_weights: Path | None = None,
     ) -> Self:
-        """Give the experiment with another fold kept apart, and perhaps with another length."""
+        """Give the experiment with another fold kept apart, and perhaps length and weights."""
         data = self.data.model_copy(update={"held_out_fold": held_out_fold})
         length = {"steps": steps or self.optimization.steps, "minutes": minutes}
         optimization = self.optimization.model_copy(update=length)
-        return self.model_copy(update={"data": data, "optimization": optimization})
+        network = self.network
+        if encoder_weights is not None and self.takes_encoder_weights:
+            network = network.model_copy(update={"encoder_weights": encoder_weights})
+        return self.model_copy(
+            update={"data": data, "optimization": optimization, "network": network}
+        )
 
     def without_changes(self) -> Self:
         """Give the experiment with samples as they are: nothing is painted, turned or scaled."""
@@ -176,10 +230,24 @@ class Experiment(_Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _is_shown_what_there_is(self) -> Self:
+        self.data.view.check_inside(WINDOW)
+        if self.network.architecture == "vnet" and 16 % self.inputs:
+            raise ValueError(f"a V-Net takes 1, 2, 4, 8 or 16 gray curves, not {self.inputs}")
+        return self
+
     @property
     def inputs(self) -> int:
         """Input channels of the network."""
-        return self.data.context_slices if self.network.dimensions == 2 else 1
+        slices = self.data.context_slices if self.network.dimensions == 2 else 1
+        curves = len(self.data.view.curves) + (self.data.equalized_steps > 0)
+        return slices * max(1, curves)
+
+    @property
+    def takes_encoder_weights(self) -> bool:
+        """Whether the network can begin with an encoder that others trained."""
+        return self.network.architecture == "unet-resnet34"
 
     @classmethod
     def read(cls, path: Path) -> Self:

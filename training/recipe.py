@@ -20,12 +20,13 @@ from training.dataset import (
     read_mixed_cases,
     select_cases,
 )
+from training.equalize import equalize
 from training.errors import ExperimentError
 from training.export import export_package
 from training.sample_sheet import draw_samples
 from training.samples import Sampler
 from training.stacks import StackSampler
-from training.trainer import CHECKPOINT, Trainer
+from training.trainer import CHECKPOINT, Trainer, read_experiment
 from training.volumes import VolumeSampler
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,10 @@ class RunSettings:
     """Train on so many only."""
     loaders: int = 0
     """Processes that draw samples."""
+    locator: Path | None = None
+    """Run of a locator, for a package that needs no other."""
+    encoder_weights: Path | None = None
+    """Weights that encoders begin with."""
     phantoms: Path = DEFAULT_PHANTOMS
     cache: Path = DEFAULT_CACHE
 
@@ -118,18 +123,41 @@ def train_recipe(
     DataSetError
         The data cannot be read.
     """
-    for stage in stages:
-        if stage not in recipe.experiments:
-            raise ExperimentError(f"{recipe.folder} has no {stage}.toml")
-        experiment = recipe.experiments[stage].adapted(
-            held_out_fold=settings.hold_out, steps=settings.steps, minutes=settings.minutes
-        )
+    for stage, experiment in _choose_stages(recipe, settings, stages).items():
         train_stage(experiment, stage, settings, progress)
-    runs = [settings.out / stage for stage in STAGES]
-    if not all((run / CHECKPOINT).exists() for run in runs):
+    locator, segmenter = (settings.out / stage for stage in STAGES)
+    if settings.locator is not None:
+        locator = settings.locator
+    if not all((run / CHECKPOINT).exists() for run in (locator, segmenter)):
         return None
-    locator, segmenter = runs
     return export_package(locator, segmenter, recipe.papers, settings.out / "package").folder
+
+
+def _choose_stages(
+    recipe: Recipe, settings: RunSettings, stages: Sequence[str]
+) -> dict[str, Experiment]:
+    """Give the experiments as the user wants them, before any of them takes its hours."""
+    missing = [stage for stage in stages if stage not in recipe.experiments]
+    if missing:
+        raise ExperimentError(f"{recipe.folder} has no {missing[0]}.toml")
+    if settings.locator is not None:
+        read_experiment(settings.locator)
+    chosen = {stage: recipe.experiments[stage] for stage in stages}
+    weights = settings.encoder_weights
+    if weights and not any(experiment.takes_encoder_weights for experiment in chosen.values()):
+        raise ExperimentError(
+            f"no network of {recipe.folder} begins with {weights}: a ResNet-34 is the encoder of "
+            "the architecture unet-resnet34 only"
+        )
+    return {
+        stage: experiment.adapted(
+            held_out_fold=settings.hold_out,
+            steps=settings.steps,
+            minutes=settings.minutes,
+            encoder_weights=weights,
+        )
+        for stage, experiment in chosen.items()
+    }
 
 
 def train_stage(
@@ -137,7 +165,9 @@ def train_stage(
 ) -> None:
     """Train one stage in its folder, and draw what it is shown and its learning curves."""
     folder = settings.out / stage
-    training, validation = build_samplers(experiment, settings)
+    cases = read_training_cases(experiment, settings)
+    experiment = equalize(experiment, cases.real)
+    training, validation = build_samplers(experiment, cases)
     folder.mkdir(parents=True, exist_ok=True)
     draw_samples(training, folder)
     begin_with = experiment.optimization.warm_start
@@ -153,14 +183,18 @@ def train_stage(
     draw_curves(folder)
 
 
-def build_samplers(experiment: Experiment, settings: RunSettings) -> tuple[Sampler, Sampler | None]:
-    """Read the cases of an experiment and make its phantoms.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingCases:
+    """What an experiment trains on, and is judged by."""
 
-    Returns
-    -------
-    tuple
-        Source of the samples to train on, and of those of the held-out fold: these as they are,
-        nothing painted or turned. None where nothing is held out.
+    real: Sequence[Case]
+    kept_apart: Sequence[Case]
+    """The held-out fold."""
+    synthetic: Sequence[Case]
+
+
+def read_training_cases(experiment: Experiment, settings: RunSettings) -> TrainingCases:
+    """Read the cases of an experiment and make its phantoms.
 
     Raises
     ------
@@ -181,10 +215,22 @@ def build_samplers(experiment: Experiment, settings: RunSettings) -> tuple[Sampl
     logger.info("%d synthetic cases", len(synthetic))
     if not real:
         raise ExperimentError("no case is left to train on; hold out another fold")
+    return TrainingCases(real=real, kept_apart=kept_apart, synthetic=synthetic)
+
+
+def build_samplers(experiment: Experiment, cases: TrainingCases) -> tuple[Sampler, Sampler | None]:
+    """Give the sources of samples.
+
+    Returns
+    -------
+    tuple
+        Source of the samples to train on, and of those of the held-out fold: these as they are,
+        nothing painted or turned. None where nothing is held out.
+    """
     validation = None
-    if kept_apart:
-        validation = _sampler(experiment.without_changes(), kept_apart, [])
-    return _sampler(experiment, real, synthetic), validation
+    if cases.kept_apart:
+        validation = _sampler(experiment.without_changes(), cases.kept_apart, [])
+    return _sampler(experiment, cases.real, cases.synthetic), validation
 
 
 def _sampler(experiment: Experiment, real: Sequence[Case], synthetic: Sequence[Case]) -> Sampler:

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from training.architectures import build_network
 from training.config import Experiment
 from training.errors import ExperimentError
-from training.loss import batch_dice, organ_loss, tumor_loss
-from training.networks import UNet
+from training.loss import batch_dice, segmentation_loss
+from training.networks import Network
 from training.samples import Sample, Sampler, stack_samples
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ _LOG_STEPS = 50
 _VALIDATIONS = 12
 _VALIDATION_SAMPLES = 24
 _WARM_UP_STEPS = 100
-_LEAST_RATE = 0.01
 _MAX_GRADIENT = 5.0
 _SMOOTHING = 0.98
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -54,19 +54,7 @@ def keep_freed_memory() -> None:
             library.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
-def build_network(experiment: Experiment) -> UNet:
-    """Give the untrained network of an experiment."""
-    config = experiment.network
-    return UNet(
-        experiment.inputs,
-        len(experiment.labels),
-        config.channels,
-        config.dimensions,
-        config.stride,
-    )
-
-
-def load_network(folder: Path) -> UNet:
+def load_network(folder: Path) -> Network:
     """Give the network of the last checkpoint of a run, ready for inference on the CPU.
 
     Raises
@@ -111,8 +99,9 @@ def share_done(experiment: Experiment, step: int, elapsed_s: float) -> float:
 def learning_rate(experiment: Experiment, step: int, elapsed_s: float) -> float:
     """Give the rate of a step: a short linear rise, then half a cosine over the run."""
     progress = share_done(experiment, step, elapsed_s)
-    decay = 0.5 * (1 + math.cos(math.pi * progress)) + _LEAST_RATE
-    return experiment.optimization.learning_rate * min(1.0, (step + 1) / _WARM_UP_STEPS) * decay
+    config, cosine = experiment.optimization, 0.5 * (1 + math.cos(math.pi * progress))
+    decay = config.final_share + (1 - config.final_share) * cosine
+    return config.learning_rate * min(1.0, (step + 1) / _WARM_UP_STEPS) * decay
 
 
 class _Stream(IterableDataset[Sample]):  # type: ignore[misc]  # torch is not followed by mypy
@@ -178,8 +167,8 @@ class Trainer:
         )
         if (folder / CHECKPOINT).exists():
             self._resume()
-        elif warm_start is not None:
-            self._begin_with(warm_start)
+        else:
+            self._begin(warm_start)
         (folder / EXPERIMENT).write_text(experiment.model_dump_json(indent=2), encoding="utf-8")
         self._batches = iter(
             DataLoader(
@@ -232,7 +221,8 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         batch = next(self._batches).to(self.device)
-        losses = self._losses(self._predict(batch), batch)
+        terms = self._experiment.optimization.loss
+        losses = segmentation_loss(terms, self._predict(batch), batch.labels, batch.known)
         self._optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRADIENT)
@@ -270,6 +260,11 @@ class Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self._folder / CHECKPOINT, map_location=self.device, weights_only=True)
+        if read_experiment(self._folder).data.view != self._experiment.data.view:
+            raise ExperimentError(
+                f"the network in {self._folder} was shown other gray curves; go on with the data "
+                "and the recipe that it began with, or choose another folder"
+            )
         try:
             self._network.load_state_dict(state["network"])
         except RuntimeError as error:
@@ -279,6 +274,13 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
         logger.info("resumed at step %d, %.1f minutes", self.step, self.elapsed_s / 60)
+
+    def _begin(self, run: Path | None) -> None:
+        config = self._experiment.network
+        if run is not None:
+            self._begin_with(run)
+        elif config.architecture == "unet-resnet34" and config.encoder_weights is not None:
+            self._network.load_encoder(config.encoder_weights)
 
     def _begin_with(self, run: Path) -> None:
         own = self._network.state_dict()
@@ -297,11 +299,6 @@ class Trainer:
         with torch.autocast(self.device, torch.bfloat16, enabled=enabled):
             logits = self._network(image)
         return logits.float()
-
-    def _losses(self, logits: torch.Tensor, batch: Sample) -> dict[str, torch.Tensor]:
-        if self._experiment.has_tumor:
-            return tumor_loss(logits, batch.labels, batch.known)
-        return organ_loss(logits, batch.labels)
 
     def _append(self, name: str, values: Mapping[str, float]) -> None:
         """Add a row to a log."""

@@ -55,7 +55,7 @@ BASE = {
     "labels": ("background", "liver", "tumor"),
     "data": {"grid": "fine", "context_slices": 1, "patch_px": 32, "patch_slices": 16},
     "network": {"channels": (4, 8)},
-    "optimization": {"minutes": 5.0, "batch": 2},
+    "optimization": {"steps": 100, "batch": 2},
 }
 WINDOWS = View(
     curves=(GrayCurve(breaks_hu=(-45.0, 105.0)), GrayCurve(breaks_hu=(-40.0, 160.0))),

@@ -11,18 +11,22 @@ pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
 
 from typer.testing import CliRunner, Result
 
+import training
 from config.settings import InferenceSettings
 from dicom_io.nifti import write_nifti
 from inference.errors import LiverNotFound
-from inference.manifest import read_package
+from inference.manifest import read_package, verify_package
 from inference.segment import load_segmenter
 from inference.volume import Volume
 from node.cli import app
+from training.architectures import build_network
 from training.errors import ExperimentError
 from training.recipe import read_recipe
 
 # torch warns that this exporter is to be replaced; the new one takes 20 s for such a network.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+SHIPPED = Path(training.__file__).parent / "configs"
 
 PAPERS = """
 format_version = 1
@@ -115,17 +119,44 @@ def test_one_command_makes_a_package_that_runs(
 def test_stages_can_be_trained_one_by_one(
     recipe_folder: Path, lits_folder: Path, tmp_path: Path
 ) -> None:
-    first = run_train(recipe_folder, lits_folder, tmp_path, "--stage", "locator")
+    hold_out = ("--hold-out", "9")
+    first = run_train(recipe_folder, lits_folder, tmp_path, "--stage", "locator", *hold_out)
     assert first.exit_code == 0, first.output
     assert "holds not all stages" in " ".join(first.output.split())
     assert not (tmp_path / "out" / "package").exists()
-    second = run_train(
-        recipe_folder, lits_folder, tmp_path, "--stage", "segmenter", "--hold-out", "9"
-    )
+    second = run_train(recipe_folder, lits_folder, tmp_path, "--stage", "segmenter", *hold_out)
     assert second.exit_code == 0, second.output
     assert read_package(tmp_path / "out" / "package").manifest.held_out_fold == 9
     third = run_train(recipe_folder, lits_folder, tmp_path, "--stage", "spleen")
     assert isinstance(third.exception, ExperimentError)
+
+
+def test_a_segmenter_takes_the_locator_of_another_run(
+    recipe_folder: Path, lits_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = run_train(recipe_folder, lits_folder, tmp_path, "--stage", "locator")
+    assert first.exit_code == 0, first.output
+    locator, other = tmp_path / "out" / "locator", tmp_path / "other"
+    options = ("--locator", str(locator), "--hold-out", "9")
+    result = run_train(recipe_folder, lits_folder, other, *options)
+    assert result.exit_code == 0, result.output
+    assert not (other / "out" / "locator").exists()
+    package = read_package(other / "out" / "package")
+    verify_package(package)
+    assert package.manifest.locator.kind == "volume"
+    assert package.manifest.held_out_fold is None, "the locator was trained on all folds"
+    assert "held out different folds" in caplog.text
+    wrong = run_train(recipe_folder, lits_folder, other, "--locator", str(tmp_path))
+    assert "holds no training run" in str(wrong.exception)
+
+
+def test_weights_that_no_network_begins_with_are_refused(
+    recipe_folder: Path, lits_folder: Path, tmp_path: Path
+) -> None:
+    result = run_train(recipe_folder, lits_folder, tmp_path, "--encoder-weights", "any.pth")
+    assert isinstance(result.exception, ExperimentError)
+    assert "begins with any.pth" in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_missing_is_named_before_anything_is_done(
@@ -137,12 +168,27 @@ def test_what_is_missing_is_named_before_anything_is_done(
 
 
 def test_shipped_recipes_are_in_order() -> None:
-    for name in ("hepar-liver-ct", "hepar-liver-ct-3d"):
-        recipe = read_recipe(name)
+    """Of each segmenter: input channels, million weights, and the loss."""
+    found = {}
+    for folder in SHIPPED.iterdir():
+        recipe = read_recipe(folder.name)
         assert recipe.papers.is_file()
-        assert "segmenter" in recipe.experiments
+        experiment = recipe.experiments["segmenter"]
+        with torch.device("meta"):
+            network = build_network(experiment)
+        weights = sum(parameter.numel() for parameter in network.parameters())
+        loss = "+".join(experiment.optimization.loss)
+        found[folder.name] = (network.inputs, round(weights / 1e6, 1), loss)
+    published = {
+        "unet-2d": (1, 31.0, "bce+dice"),
+        "unet-resnet34": (3, 23.8, "cross_entropy"),
+        "unet-resnet34-dice-focal": (3, 23.8, "dice+focal"),
+        "vnet": (1, 45.6, "dice"),
+    }
+    assert published.items() <= found.items()
+    assert {"hepar-liver-ct", "hepar-liver-ct-3d"} <= found.keys()
 
 
 def test_an_unknown_recipe_names_the_shipped_ones(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="hepar-liver-ct, hepar-liver-ct-3d"):
+    with pytest.raises(ExperimentError, match=r"shipped ones: hepar-liver-ct, .*unet-2d, "):
         read_recipe(str(tmp_path))
