@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from config.settings import InferenceSettings
 from inference.backend import Engine, ResilientPredictor, open_cpu_engine, open_engine
+from inference.clustering.marker import TumorMarker, make_marker
 from inference.errors import BackendError
 from inference.findings import ModelIdentity, RunRecord, Segmentation
 from inference.labels import Label
@@ -49,6 +50,7 @@ _STEP_SHARES = {
     "segment": (0.25, 0.85),
     "resample": (0.85, 0.95),
     "postprocess": (0.95, 1.0),
+    "cluster": (1.0, 1.0),
 }
 
 
@@ -98,6 +100,8 @@ class Segmenter:
         Its networks.
     notes:
         Deviations while loading, repeated in every result.
+    marker:
+        Marks tumor in the liver that the networks find; none where they do it themselves.
     """
 
     def __init__(
@@ -106,16 +110,18 @@ class Segmenter:
         locator: ResilientPredictor,
         segmenter: ResilientPredictor,
         notes: tuple[str, ...] = (),
+        marker: TumorMarker | None = None,
     ) -> None:
         self.package = package
         self._locator = locator
         self._segmenter = segmenter
         self._notes = notes
+        self._marker = marker
 
     @property
     def identity(self) -> ModelIdentity:
-        """The papers of the model."""
-        return self.package.identity
+        """The papers of the model, and of what else marks tumor."""
+        return _sign(self.package.identity, self._marker)
 
     @property
     def device(self) -> str:
@@ -170,6 +176,8 @@ class Segmenter:
             The model found no liver.
         BackendError
             The networks cannot be computed, not on the CPU either.
+        ClusteringError
+            The CT numbers of the liver cannot be clustered as the settings ask.
         """
         clock = _Clock(progress=progress)
         with clock.step("orient"):
@@ -177,6 +185,7 @@ class Segmenter:
         with clock.step("locate") as tell:
             location = self._locate(scan, tell)
         labels = self._label_box(scan, location, clock)
+        notes = self._mark_tumor(scan, labels, clock)
         return Segmentation(
             labels=volume.with_array(np.ascontiguousarray(scan.order.undo(labels))),
             model=self.identity,
@@ -185,7 +194,7 @@ class Segmenter:
                 backend=self.backend,
                 precision=self.precision,
                 timings_s=clock.timings_s,
-                notes=self._take_notes(),
+                notes=(*self._take_notes(), *notes),
             ),
         )
 
@@ -254,6 +263,23 @@ class Segmenter:
             result[window] = clean_labels(labels, voxel_mm3, rules)
         return result
 
+    def _mark_tumor(self, scan: Scan, labels: NDArray[np.uint8], clock: _Clock) -> tuple[str, ...]:
+        """Replace, in place, the tumor of the networks by that of another method, if there is one.
+
+        Returns
+        -------
+        tuple of str
+            What that method found.
+        """
+        if self._marker is None:
+            return ()
+        liver = labels != Label.BACKGROUND
+        with clock.step("cluster"):
+            marking = self._marker.mark([scan.array], liver, scan.spacing_mm[1:])
+            labels[liver] = Label.LIVER
+            labels[marking.tumor] = Label.TUMOR
+        return tuple(cluster.sentence for cluster in marking.clusters)
+
     def _raw_labels(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.uint8]:
         """Label the source voxels that some voxels of the segmenter reach."""
         label_values = self.package.manifest.segmenter.label_values
@@ -281,8 +307,25 @@ class Segmenter:
         return (*self._notes, *locator, *segmenter)
 
 
+def identify(settings: InferenceSettings) -> ModelIdentity:
+    """Give the papers of what finds liver and tumor by these settings, without loading it.
+
+    Raises
+    ------
+    ModelPackageError
+        There is no such package, or its manifest is wrong.
+    ClusteringError
+        The settings of the method that marks tumor cannot be used.
+    """
+    return _sign(find_package(settings.model).identity, make_marker(settings))
+
+
+def _sign(model: ModelIdentity, marker: TumorMarker | None) -> ModelIdentity:
+    return model if marker is None else marker.sign(model)
+
+
 def load_segmenter(settings: InferenceSettings) -> Segmenter:
-    """Check and load a model package.
+    """Check and load a model package, and the method that marks tumor where it is another.
 
     Where the device is left open and the GPU turns out not to work, the CPU is used, and every
     result says so.
@@ -293,6 +336,8 @@ def load_segmenter(settings: InferenceSettings) -> Segmenter:
         The package is missing, damaged, or not the one that its manifest describes.
     BackendError
         What the settings ask for is not there.
+    ClusteringError
+        The settings of the method that marks tumor cannot be used.
     """
     package = find_package(settings.model)
     verify_package(package)
@@ -317,6 +362,7 @@ def _load(
         _load_stage(package, package.manifest.locator, engine, settings),
         _load_stage(package, package.manifest.segmenter, engine, settings),
         notes,
+        make_marker(settings),
     )
 
 

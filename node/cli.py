@@ -68,13 +68,13 @@ def serve(
     ] = ",".join(Role),
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C; a role that dies is started again."""
-    from inference.manifest import find_package
+    from inference.segment import identify
     from node.log_setup import set_up_logging
     from node.supervisor import Supervisor
 
     loaded = load(config, overrides)
     check_settings(loaded.settings)
-    find_package(loaded.settings.inference.model)
+    identify(loaded.settings.inference)
     chosen = [_role(name.strip()) for name in roles.split(",")]
     set_up_logging(loaded.settings.log, role="serve")
     logging.getLogger(__name__).info("node starts", extra={"roles": ",".join(chosen)})
