@@ -106,7 +106,7 @@ def _find_transform(
     method.SetShrinkFactorsPerLevel(_SHRINK_FACTORS)
     method.SetSmoothingSigmasPerLevel(_SMOOTHING_MM)
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=0.01, numberOfIterations=_ROUNDS
+        learningRate=2.0, minStep=0.001, numberOfIterations=_ROUNDS, relaxationFactor=0.7
     )
     method.SetOptimizerScalesFromPhysicalShift()
     start = SimpleITK.Euler3DTransform()
