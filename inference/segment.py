@@ -24,6 +24,7 @@ from inference.postprocess import (
     clean_labels,
     largest_component,
     reached_window,
+    remove_small,
     to_source_labels,
 )
 from inference.preprocess import (
@@ -274,10 +275,12 @@ class Segmenter:
         if self._marker is None:
             return ()
         liver = labels != Label.BACKGROUND
+        voxel_mm3 = float(np.prod(scan.spacing_mm))
+        min_voxels = self.package.manifest.postprocessing.min_tumor_mm3 / voxel_mm3
         with clock.step("cluster"):
             marking = self._marker.mark([scan.array], liver, scan.spacing_mm[1:])
             labels[liver] = Label.LIVER
-            labels[marking.tumor] = Label.TUMOR
+            labels[remove_small(marking.tumor, min_voxels)] = Label.TUMOR
         return tuple(cluster.sentence for cluster in marking.clusters)
 
     def _raw_labels(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from inference.clustering.marker import TumorMarker
 from inference.errors import LiverNotFound
 from inference.labels import Label
 from inference.measure import dice
+from inference.postprocess import remove_small
 from inference.segment import Segmenter, identify, load_segmenter
 from inference.volume import Volume
 
@@ -217,10 +218,13 @@ def test_another_method_marks_tumor_in_the_liver_of_the_networks(
     noise = np.random.default_rng(1).normal(0, 9, SHAPE)
     straight = scan_of(truth, SPACING_MM)
     straight = straight.with_array((straight.array + noise).astype(np.int16))
+    straight.array[8, 30, 30] = 200  # too small to count as tumor
     volume = straight.permute_spatial_axes((2, 0, 1)).flip_spatial([0])
     alone, both = networks.segment(volume), segmenter.segment(volume)
     assert np.array_equal(both.labels.array > 0, alone.labels.array > 0)
     bright = (volume.array > 150) & (alone.labels.array > 0)
+    assert remove_small(bright, 30.0 / volume.voxel_volume).sum() < bright.sum()
+    bright = remove_small(bright, 30.0 / volume.voxel_volume)
     assert np.array_equal(both.labels.array == Label.TUMOR, bright)
     assert list(both.run.timings_s)[-1] == "cluster"
     assert both.run.notes[-1].endswith("HU, taken for tumor")
