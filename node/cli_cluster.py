@@ -114,7 +114,11 @@ def _print(report: dict[str, Any]) -> None:
             f"sensitivity {_number(agreement['sensitivity'])}, "
             f"specificity {_number(agreement['specificity'])}."
         )
-    seconds = sum(sum(run["timings_s"].values()) for run in report["runs"])
+    for run in report["runs"]:
+        if "problem" in run:
+            out.print(f"Slice {run['slices'][0]}: {run['problem']}")
+    timings = [run["timings_s"] for run in report["runs"] if "problem" not in run]
+    seconds = sum(sum(steps.values()) for steps in timings)
     out.print(f"Clustered and cleaned in {seconds:.2f} s.")
 
 
@@ -146,6 +150,7 @@ def _print_slices(runs: list[dict[str, Any]]) -> None:
             f"{run['agreement']['iou']:.4f}",
         ]
         for run in runs
+        if "problem" not in run
     ]
     print_table("Slices", ["slice", "true voxels", "found voxels", "Dice", "IoU"], rows)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from config import InferenceSettings, TumorEngine
 from inference.clustering.marker import Marking, TumorMarker
 from inference.clustering.silhouette import silhouette
+from inference.errors import ClusteringError
 from inference.measure import dice
 from inference.preprocess import orient
 from inference.registration import Motion, register
@@ -72,7 +73,10 @@ class Run:
     """What a method made of some slices."""
 
     slices: slice
-    marking: Marking
+    marking: Marking | None
+    """None where they cannot be clustered, as the few voxels at the ends of a liver."""
+    problem: str = ""
+    """Why not."""
 
 
 def read_subject(
@@ -164,17 +168,26 @@ def run_marker(
 ) -> list[Run]:
     """Cluster parts of a scan, each by itself.
 
+    One of several parts may fail, which counts as no tumor found in it.
+
     Raises
     ------
     inference.errors.ClusteringError
-        One of them cannot be clustered as asked.
+        None of them can be clustered as asked.
     """
     runs = []
     for number, slices in enumerate(parts):
         progress("cluster", 0.5 + 0.5 * number / len(parts))
         part = subject.part(slices)
-        marking = marker.mark(part.channels, part.liver, part.spacing_mm[1:])
-        runs.append(Run(slices=slices, marking=marking))
+        try:
+            marking = marker.mark(part.channels, part.liver, part.spacing_mm[1:])
+        except ClusteringError as error:
+            problem = error
+            runs.append(Run(slices=slices, marking=None, problem=str(error)))
+        else:
+            runs.append(Run(slices=slices, marking=marking))
+    if all(run.marking is None for run in runs):
+        raise problem
     return runs
 
 
@@ -186,11 +199,12 @@ def build_cluster_report(
     Returns
     -------
     dict[str, Any]
-        ``parameters``; ``liver_ml``, ``tumor_ml``; ``agreement`` over all slices that were
-        clustered; ``runs``, each with its slices, clusters, silhouettes, agreement and seconds.
+        ``parameters``; ``liver_ml``, ``tumor_ml``; ``agreement`` over all these slices; ``runs``,
+        each with its slices, and clusters, silhouettes, agreement and seconds or its ``problem``.
     """
-    tumor, clustered = _join(runs, subject)
-    whole = subject.part(clustered)
+    slices = slice(runs[0].slices.start, runs[-1].slices.stop)
+    whole = subject.part(slices)
+    tumor = _join(runs, subject)[slices]
     voxel_ml = float(np.prod(subject.spacing_mm)) / 1000
     return {
         "parameters": marker.parameters,
@@ -212,32 +226,36 @@ def draw_best(subject: Subject, runs: Sequence[Run], folder: Path) -> list[Path]
     """
     from inference.clustering.plots import draw_plots, make_view
 
-    def worth(run: Run) -> tuple[int, int]:
-        truth = subject.part(run.slices).truth
+    def worth(run: tuple[Marking, slice]) -> tuple[int, int]:
+        marking, slices = run
+        truth = subject.part(slices).truth
         true = 0 if truth is None else np.count_nonzero(truth)
-        return int(true), int(np.count_nonzero(run.marking.tumor))
+        return int(true), int(np.count_nonzero(marking.tumor))
 
-    best = max(runs, key=worth)
-    part = subject.part(best.slices)
-    view = make_view(best.marking, part.channels, part.liver, part.truth, best.slices.start)
+    marked = [(run.marking, run.slices) for run in runs if run.marking is not None]
+    marking, slices = max(marked, key=worth)
+    part = subject.part(slices)
+    view = make_view(marking, part.channels, part.liver, part.truth, slices.start)
     return draw_plots(view, folder)
 
 
-def _join(runs: Sequence[Run], subject: Subject) -> tuple[BoolArray, slice]:
-    """Put the tumors of all runs together, and give the slices from the first to the last run."""
-    clustered = slice(runs[0].slices.start, runs[-1].slices.stop)
+def _join(runs: Sequence[Run], subject: Subject) -> BoolArray:
+    """Put the tumors of all runs together."""
     tumor = np.zeros(subject.liver.shape, dtype=np.bool_)
     for run in runs:
-        tumor[run.slices] = run.marking.tumor
-    return tumor[clustered], clustered
+        if run.marking is not None:
+            tumor[run.slices] = run.marking.tumor
+    return tumor
 
 
 def _describe(run: Run, part: Subject) -> dict[str, Any]:
-    marking = run.marking
+    slices, marking = [run.slices.start, run.slices.stop - 1], run.marking
+    if marking is None:
+        return {"slices": slices, "problem": run.problem}
     points = marking.points
     value = silhouette(points.scaled, points.weights, marking.labels)
     return {
-        "slices": [run.slices.start, run.slices.stop - 1],
+        "slices": slices,
         "clusters": [asdict(cluster) for cluster in marking.clusters],
         "silhouette": value,
         "silhouettes": {str(count): found for count, found in marking.silhouettes.items()},

@@ -104,6 +104,20 @@ def test_all_slices_at_once_and_each_by_itself(files: Path):
     )
 
 
+def test_a_slice_that_cannot_be_clustered_is_told_and_the_others_go_on(files: Path):
+    liver = patient()["liver"].array.copy()
+    liver[5] = 0
+    liver[5, 20, 20] = 1
+    _write("liver.nii.gz", liver)
+    found = report("--truth", "truth.nii.gz", "--method", "kmeans", "--each-slice", *TIGHT)
+    *good, last = found["runs"]
+    assert last["slices"] == [5, 5]
+    assert "all 1 voxels" in last["problem"]
+    assert all("problem" not in entry for entry in good)
+    given = ("ct.nii.gz", "--liver", "liver.nii.gz", "--truth", "truth.nii.gz")
+    assert "Slice 5: all 1 voxels" in run(*given, "--method", "kmeans", "--each-slice")
+
+
 def test_slices_are_counted_from_the_feet_in_any_stack(files: Path):
     flipped = {name: volume.flip_spatial([0]) for name, volume in patient().items()}
     write_nifti(flipped["ct"], files / "ct.nii.gz")
