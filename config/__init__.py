@@ -3,6 +3,7 @@
 from config.errors import SettingsError
 from config.loader import LoadedSettings, load_settings
 from config.settings import (
+    ClusteringSettings,
     DatabaseSettings,
     DeliverySettings,
     InferenceSettings,
@@ -16,10 +17,13 @@ from config.settings import (
     RuleAction,
     RuleSettings,
     Settings,
+    TumorCluster,
+    TumorEngine,
     WebSettings,
 )
 
 __all__ = [
+    "ClusteringSettings",
     "DatabaseSettings",
     "DeliverySettings",
     "InferenceSettings",
@@ -35,6 +39,8 @@ __all__ = [
     "RuleSettings",
     "Settings",
     "SettingsError",
+    "TumorCluster",
+    "TumorEngine",
     "WebSettings",
     "load_settings",
 ]

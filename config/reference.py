@@ -42,18 +42,30 @@ def settings_reference() -> str:
             parts += [f"\n## {title}\n\n{field.description}\n\n", *_table(model.model_fields)]
             if model is RuleSettings:
                 parts += ["\n### A condition in `when`\n\n", *_table(Condition.model_fields)]
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            title = (field.annotation.__doc__ or "").strip()
-            parts += [f"\n## {name}\n\n{title}\n\n", *_table(field.annotation.model_fields)]
+        elif _is_section(field):
+            parts += _section(name, field)
     return "".join(parts)
+
+
+def _section(name: str, field: FieldInfo) -> Iterator[str]:
+    """Give a section, and the sections within it after it."""
+    model: Any = field.annotation
+    yield f"\n## {name}\n\n{(model.__doc__ or '').strip()}\n\n"
+    yield from _table(_plain_fields(model))
+    for inner, inner_field in model.model_fields.items():
+        if _is_section(inner_field):
+            yield from _section(f"{name}.{inner}", inner_field)
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _plain_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {
         name: field
         for name, field in model.model_fields.items()
-        if name not in _NAMED_SECTIONS
-        and not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+        if name not in _NAMED_SECTIONS and not _is_section(field)
     }
 
 
@@ -78,6 +90,8 @@ def _type_name(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is typing.Literal:
         return " | ".join(f"`{value}`" for value in arguments)
+    if origin is typing.Annotated:
+        return _type_name(arguments[0])
     if origin in (tuple, frozenset, dict):
         inner = ", ".join(_type_name(a) for a in arguments if a is not Ellipsis)
         return f"{'table' if origin is dict else 'list'} of {inner}"

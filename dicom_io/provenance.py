@@ -91,7 +91,11 @@ def seg_algorithm_identification(provenance: Provenance) -> hd.AlgorithmIdentifi
         version=provenance.model_version,
         family=codes.ARTIFICIAL_INTELLIGENCE,
         source=MANUFACTURER,
-        parameters={"digest": provenance.model.digest, "license": provenance.model.license},
+        parameters={
+            "digest": provenance.model.digest,
+            "license": provenance.model.license,
+            **provenance.model.parameters,
+        },
     )
 
 
@@ -100,7 +104,10 @@ def sr_algorithm_identification(provenance: Provenance) -> hd.sr.AlgorithmIdenti
     return hd.sr.AlgorithmIdentification(
         name=provenance.model.name,
         version=provenance.model.version,
-        parameters=[f"digest={provenance.model.digest}"],
+        parameters=[
+            f"digest={provenance.model.digest}",
+            *(f"{name}={value}" for name, value in provenance.model.parameters.items()),
+        ],
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=MANUFACTURER,
     )

@@ -3,7 +3,9 @@
 InferenceError
 |-- ModelPackageError
 |-- BackendError
-`-- LiverNotFound
+|-- LiverNotFound
+|-- ClusteringError
+`-- RegistrationError
 """
 
 
@@ -21,3 +23,11 @@ class BackendError(InferenceError):
 
 class LiverNotFound(InferenceError):
     """The model found no liver in the scan."""
+
+
+class ClusteringError(InferenceError):
+    """The CT numbers of the liver cannot be clustered as asked."""
+
+
+class RegistrationError(InferenceError):
+    """A scan could not be brought to the grid of another."""

@@ -1,10 +1,11 @@
 """The cascade: find the liver in the whole scan, then label liver and tumor in its box."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from config.settings import InferenceSettings
 from inference.backend import Engine, ResilientPredictor, open_cpu_engine, open_engine
 from inference.candidate_filter import CandidateFilter
+from inference.clustering.marker import TumorMarker, make_marker
 from inference.errors import BackendError
 from inference.findings import ModelIdentity, RunRecord, Segmentation
 from inference.labels import Label
@@ -24,6 +26,7 @@ from inference.postprocess import (
     clean_labels,
     largest_component,
     reached_window,
+    remove_small,
     smooth_slices,
     to_source_labels,
 )
@@ -53,6 +56,7 @@ _STEP_SHARES = {
     "filter": (0.83, 0.85),
     "resample": (0.85, 0.95),
     "postprocess": (0.95, 1.0),
+    "cluster": (1.0, 1.0),
 }
 
 
@@ -112,6 +116,8 @@ class Segmenter:
         Drops false candidate lesions; none keeps them all.
     notes:
         Deviations while loading, repeated in every result.
+    marker:
+        Marks tumor in the liver that the networks find; none where they do it themselves.
     """
 
     def __init__(
@@ -121,17 +127,20 @@ class Segmenter:
         segmenter: ResilientPredictor,
         candidate_filter: CandidateFilter | None = None,
         notes: tuple[str, ...] = (),
+        marker: TumorMarker | None = None,
     ) -> None:
         self.package = package
         self._locator = locator
         self._segmenter = segmenter
         self._candidate_filter = candidate_filter
         self._notes = notes
+        self._marker = marker
 
     @property
     def identity(self) -> ModelIdentity:
-        """The papers of the model."""
-        return self.package.identity
+        """The papers of the model, and of what else marks tumor."""
+        is_filtered = self._candidate_filter is not None
+        return _sign(self.package, self._marker, is_filtered=is_filtered)
 
     @property
     def device(self) -> str:
@@ -186,6 +195,8 @@ class Segmenter:
             The model found no liver.
         BackendError
             The networks cannot be computed, not on the CPU either.
+        ClusteringError
+            The CT numbers of the liver cannot be clustered as the settings ask.
         """
         clock = _Clock(progress=progress)
         with clock.step("orient"):
@@ -193,6 +204,7 @@ class Segmenter:
         with clock.step("locate") as tell:
             location = self._locate(scan, tell)
         labels = self._label_box(scan, location, clock)
+        notes = self._mark_tumor(scan, labels, clock)
         return Segmentation(
             labels=volume.with_array(np.ascontiguousarray(scan.order.undo(labels))),
             model=self.identity,
@@ -201,7 +213,7 @@ class Segmenter:
                 backend=self.backend,
                 precision=self.precision,
                 timings_s=clock.timings_s,
-                notes=self._take_notes(),
+                notes=(*self._take_notes(), *notes),
             ),
         )
 
@@ -266,6 +278,25 @@ class Segmenter:
             result[window] = clean_labels(labels, voxel_mm3, rules)
         return result
 
+    def _mark_tumor(self, scan: Scan, labels: NDArray[np.uint8], clock: _Clock) -> tuple[str, ...]:
+        """Replace, in place, the tumor of the networks by that of another method, if there is one.
+
+        Returns
+        -------
+        tuple of str
+            What that method found.
+        """
+        if self._marker is None:
+            return ()
+        liver = labels != Label.BACKGROUND
+        voxel_mm3 = float(np.prod(scan.spacing_mm))
+        min_voxels = self.package.manifest.postprocessing.min_tumor_mm3 / voxel_mm3
+        with clock.step("cluster"):
+            marking = self._marker.mark([scan.array], liver, scan.spacing_mm[1:])
+            labels[liver] = Label.LIVER
+            labels[remove_small(marking.tumor, min_voxels)] = Label.TUMOR
+        return tuple(cluster.sentence for cluster in marking.clusters)
+
     def _raw_labels(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.uint8]:
         """Label the source voxels that some voxels of the segmenter reach."""
         box = self._predict_box(scan, axes, clock)
@@ -302,8 +333,34 @@ class Segmenter:
         return (*self._notes, *locator, *segmenter)
 
 
+def identify(settings: InferenceSettings) -> ModelIdentity:
+    """Give the papers of what finds liver and tumor by these settings, without loading it.
+
+    Raises
+    ------
+    ModelPackageError
+        There is no such package, or its manifest is wrong.
+    ClusteringError
+        The settings of the method that marks tumor cannot be used.
+    """
+    package = find_package(settings.model)
+    return _sign(package, make_marker(settings), is_filtered=settings.candidate_filter)
+
+
+def _sign(package: ModelPackage, marker: TumorMarker | None, *, is_filtered: bool) -> ModelIdentity:
+    """Give papers that differ where settings change the result."""
+    model = package.identity
+    if marker is not None:
+        return marker.sign(model)
+    if package.manifest.candidates is None or is_filtered:
+        return model
+    digest = hashlib.sha256(f"{model.digest} without its filter".encode()).hexdigest()
+    parameters = {"candidate_filter": "off"}
+    return replace(model, name=f"{model.name}-unfiltered", digest=digest, parameters=parameters)
+
+
 def load_segmenter(settings: InferenceSettings) -> Segmenter:
-    """Check and load a model package.
+    """Check and load a model package, and the method that marks tumor where it is another.
 
     Where the device is left open and the GPU turns out not to work, the CPU is used, and every
     result says so.
@@ -314,6 +371,8 @@ def load_segmenter(settings: InferenceSettings) -> Segmenter:
         The package is missing, damaged, or not the one that its manifest describes.
     BackendError
         What the settings ask for is not there.
+    ClusteringError
+        The settings of the method that marks tumor cannot be used.
     """
     package = find_package(settings.model)
     verify_package(package)
@@ -339,6 +398,7 @@ def _load(
         _load_stage(package, package.manifest.segmenter, engine, settings),
         _load_filter(package) if settings.candidate_filter else None,
         notes,
+        make_marker(settings),
     )
 
 

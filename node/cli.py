@@ -11,9 +11,17 @@ from typing import Annotated
 
 import typer
 
-from config import SettingsError
+from config import SettingsError, TumorEngine
 from node.cli_admin import config_app, db_app, jobs_app, model_app, rules_app, series_app
-from node.cli_options import ConfigOption, SetOption, check_settings, load, passed_on
+from node.cli_cluster import cluster
+from node.cli_options import (
+    ConfigOption,
+    SetOption,
+    check_settings,
+    load,
+    passed_on,
+    with_engine,
+)
 from node.console import err, out, print_json, print_measurements, print_table, progress_bar
 from node.errors import WrongCall
 from node.roles import Role
@@ -30,6 +38,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
+app.command()(cluster)
 
 
 def _print_version(*, wanted: bool) -> None:
@@ -68,13 +77,13 @@ def serve(
     ] = ",".join(Role),
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C; a role that dies is started again."""
-    from inference.manifest import find_package
+    from inference.segment import identify
     from node.log_setup import set_up_logging
     from node.supervisor import Supervisor
 
     loaded = load(config, overrides)
     check_settings(loaded.settings)
-    find_package(loaded.settings.inference.model)
+    identify(loaded.settings.inference)
     chosen = [_role(name.strip()) for name in roles.split(",")]
     set_up_logging(loaded.settings.log, role="serve")
     logging.getLogger(__name__).info("node starts", extra={"roles": ",".join(chosen)})
@@ -119,6 +128,9 @@ def segment(
     series: Annotated[
         str | None, typer.Option(help="Series instance UID, when INPUT holds several.")
     ] = None,
+    tumor_engine: Annotated[
+        TumorEngine | None, typer.Option(help="What marks tumor; default: inference.tumor_engine.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -132,7 +144,7 @@ def segment(
     from node.log_setup import set_up_logging
     from node.offline import segment_path
 
-    settings = load(config, overrides).settings
+    settings = load(config, with_engine(overrides, tumor_engine)).settings
     set_up_logging(settings.log, role="segment")
     with progress_bar("hepar segment") as progress:
         progress("load model", 0.0)

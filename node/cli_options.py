@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from config import LoadedSettings, Settings, SettingsError, load_settings
+from config import LoadedSettings, Settings, SettingsError, TumorEngine, load_settings
 
 DEFAULT_FILE = Path("hepar.toml")
 
@@ -69,6 +69,12 @@ def passed_on(config: Path | None, overrides: list[str] | None) -> list[str]:
     for override in overrides or []:
         arguments += ["--set", override]
     return arguments
+
+
+def with_engine(overrides: list[str] | None, engine: TumorEngine | None) -> list[str]:
+    """Add the choice of a method to the keys that the command line overrides."""
+    chosen = [] if engine is None else [f"inference.tumor_engine={engine.value}"]
+    return [*(overrides or []), *chosen]
 
 
 def _tree(overrides: list[str]) -> dict[str, Any]:

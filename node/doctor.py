@@ -99,7 +99,7 @@ def _check_model(settings: Settings) -> Iterator[Check]:
         yield Check(name="model", verdict=Verdict.BAD, detail=str(error))
         return
     seconds = time.perf_counter() - start
-    name = f"{package.identity.name} {package.identity.version}"
+    name = f"{segmenter.identity.name} {segmenter.identity.version}"
     yield Check(name="model", verdict=Verdict.GOOD, detail=f"{name}, all digests right")
     where = f"{segmenter.backend} {segmenter.precision} on {segmenter.device}"
     yield Check(name="device", verdict=Verdict.GOOD, detail=f"{where}, loaded in {seconds:.1f} s")

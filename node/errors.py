@@ -54,7 +54,8 @@ class WrongModel(NodeError):
     def __init__(self, wanted: str, loaded: str) -> None:
         super().__init__(
             f"The job was made for the model {wanted}, and this node runs {loaded}. "
-            "Set inference.model back, or cancel the job."
+            "Set inference.model, inference.tumor_engine and inference.clustering back, or cancel "
+            "the job."
         )
 
 

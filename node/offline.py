@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from config import Settings
-from dicom_io.nifti import NIFTI_SUFFIXES, read_nifti, write_nifti
+from dicom_io.nifti import read_nifti, write_nifti
 from dicom_io.results import build_report
-from dicom_io.series import find_series
 from inference.measure import measure
 from inference.preview import draw_preview
 from inference.segment import Segmenter
-from node.errors import UnusableInput
+from node.inputs import choose_series, is_nifti
 from node.pipeline import PREVIEW_TITLE, run_pipeline
 from node.progress import Progress, StepTimer, no_progress
 
@@ -46,14 +45,13 @@ def segment_path(
     UnusableInput
         When there is no such path, no CT series in it, or a choice of several.
     """
-    if not source.exists():
-        raise UnusableInput(f"There is no file or folder {source}.")
+    from_nifti = is_nifti(source)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    if source.name.lower().endswith(NIFTI_SUFFIXES):
+    if from_nifti:
         report = _segment_nifti(source, folder, segmenter, progress)
     else:
-        paths = _choose_series(source, series_uid)
+        paths = choose_series(source, series_uid)
         produced = run_pipeline(
             paths,
             folder,
@@ -67,23 +65,6 @@ def segment_path(
     report["total_s"] = round(time.perf_counter() - start, 3)
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return OfflineResult(folder=folder, report=report)
-
-
-def _choose_series(source: Path, series_uid: str | None) -> list[Path]:
-    found = find_series(source)
-    if not found:
-        raise UnusableInput(f"No DICOM instance was found under {source}.")
-    if series_uid is not None:
-        if series_uid not in found:
-            listed = "\n  ".join(found)
-            raise UnusableInput(f"Series {series_uid} is not there. Series found:\n  {listed}")
-        return found[series_uid]
-    if len(found) > 1:
-        listed = "\n  ".join(f"{uid}  {len(paths)} instances" for uid, paths in found.items())
-        raise UnusableInput(
-            f"{len(found)} series were found under {source}; choose one with --series:\n  {listed}"
-        )
-    return next(iter(found.values()))
 
 
 def _segment_nifti(

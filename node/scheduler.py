@@ -19,7 +19,7 @@ from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
 from inference.findings import ModelIdentity
-from inference.manifest import find_package
+from inference.segment import identify
 from node.clock import utc_now
 from node.errors import PeerUnreachable
 from node.lease import LeaseKeeper
@@ -42,7 +42,7 @@ class Scheduler:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._model = find_package(services.settings.inference.model).identity
+        self._model = identify(services.settings.inference)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until asked to stop; ticks in progress are finished."""

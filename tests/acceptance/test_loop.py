@@ -78,6 +78,22 @@ def test_enhanced_ct_goes_the_same_way(make_node, storescp, storescu, synthetic_
     assert dice(read_labels(seg, series).array > 0, truth > 0) > LIVER_DICE
 
 
+def test_a_mixture_of_gaussians_marks_tumor(make_node, storescp, storescu, synthetic_ct):
+    node = make_node(storescp.toml + '\n[inference]\ntumor_engine = "gmm"\n')
+    send(storescu, synthetic_ct.folder, node.port)
+    job = node.wait_for_state(JobState.DELIVERED)
+    assert job.model_name.endswith("+gmm")
+    objects = {dataset.Modality: dataset for dataset in map(dcmread, storescp.files())}
+    series = read_series(synthetic_ct.paths)
+    truth = synthetic_ct.phantom.labels.match_geometry(series.volume).array
+    [seg] = [path for path in storescp.files() if dcmread(path).Modality == "SEG"]
+    assert dice(read_labels(seg, series).array > 0, truth > 0) > LIVER_DICE
+    [algorithm] = objects["SEG"].SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
+    assert algorithm.AlgorithmName == job.model_name
+    assert job.model_digest in algorithm.AlgorithmParameters
+    assert "tumor_engine=gmm" in str(objects["SR"])
+
+
 def test_administrator_commands_and_pages(make_node, storescp, storescu, synthetic_ct):
     node = make_node(storescp.toml)
     send(storescu, synthetic_ct.folder, node.port)

@@ -79,6 +79,24 @@ def test_uids_follow_from_what_makes_the_content(case, written, tmp_path, change
     assert uids == known if is_same_object else not uids & known
 
 
+def test_both_objects_name_the_method_that_marked_tumor_and_its_parameters(case, tmp_path):
+    parameters = {"tumor_engine": "gmm", "clusters": "2"}
+    model = replace(case.segmentation.model, name="test-model+gmm", parameters=parameters)
+    changed = replace(case, segmentation=replace(case.segmentation, model=model))
+    seg, sr = (dcmread(file.path) for file in _write(changed, tmp_path / "a"))
+    for segment in seg.SegmentSequence:
+        [algorithm] = segment.SegmentationAlgorithmIdentificationSequence
+        assert algorithm.AlgorithmName == "test-model+gmm"
+        assert "tumor_engine" in algorithm.AlgorithmParameters
+        assert "gmm" in algorithm.AlgorithmParameters
+    text = str(sr)
+    assert "test-model+gmm" in text
+    assert "tumor_engine=gmm" in text
+    assert "clusters=2" in text
+    report = build_report(changed.source, changed.segmentation, changed.findings)
+    assert json.loads(json.dumps(report))["model"]["parameters"] == parameters
+
+
 def test_naive_times_are_refused(case, tmp_path):
     naive = case.context.created_at.replace(tzinfo=None)
     with pytest.raises(ValueError, match="aware"):

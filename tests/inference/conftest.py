@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.backend import Predictor, ResilientPredictor
+from inference.clustering.marker import TumorMarker
 from inference.manifest import ModelManifest, ModelPackage, read_package
 from inference.segment import Segmenter
 
@@ -123,13 +124,13 @@ def make_threshold_segmenter(
 ) -> Callable[..., Segmenter]:
     """Give a function that makes a segmenter from an engine."""
 
-    def make(engine: ThresholdEngine | None = None) -> Segmenter:
+    def make(engine: ThresholdEngine | None = None, marker: TumorMarker | None = None) -> Segmenter:
         package: ModelPackage = read_package(package_folder)
         engine = engine or ThresholdEngine()
         stages = package.manifest.stages
         locator, segmenter = (
             ResilientPredictor(package.folder / stage.file, engine) for stage in stages
         )
-        return Segmenter(package, locator, segmenter)
+        return Segmenter(package, locator, segmenter, marker=marker)
 
     return make

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from config.settings import InferenceSettings, TumorEngine
+from inference.clustering.marker import TumorMarker
 from inference.errors import LiverNotFound
 from inference.labels import Label
 from inference.measure import dice
-from inference.segment import Segmenter
+from inference.postprocess import remove_small
+from inference.segment import Segmenter, identify, load_segmenter
 from inference.volume import Volume
 
 MakeSegmenter = Callable[..., Segmenter]
@@ -212,3 +215,42 @@ def test_the_input_is_left_as_it_was(segmenter: Segmenter) -> None:
     before = scan.array.copy()
     segmenter.segment(scan)
     assert np.array_equal(scan.array, before)
+
+
+def test_another_method_marks_tumor_in_the_liver_of_the_networks(
+    make_threshold_segmenter: MakeSegmenter,
+) -> None:
+    """In a stack that lies otherwise than the slices in which the method cleans up."""
+    settings = InferenceSettings.model_validate(
+        {
+            "tumor_engine": "kmeans",
+            "clustering": {"tumor_cluster": "brightest", "erosion": "none", "dilation": "none"},
+        }
+    )
+    networks = make_threshold_segmenter()
+    segmenter = make_threshold_segmenter(marker=TumorMarker(settings=settings))
+    truth = truth_at(SHAPE, SPACING_MM)
+    noise = np.random.default_rng(1).normal(0, 9, SHAPE)
+    straight = scan_of(truth, SPACING_MM)
+    straight = straight.with_array((straight.array + noise).astype(np.int16))
+    straight.array[8, 30, 30] = 200  # too small to count as tumor
+    volume = straight.permute_spatial_axes((2, 0, 1)).flip_spatial([0])
+    alone, both = networks.segment(volume), segmenter.segment(volume)
+    assert np.array_equal(both.labels.array > 0, alone.labels.array > 0)
+    bright = (volume.array > 150) & (alone.labels.array > 0)
+    assert remove_small(bright, 30.0 / volume.voxel_volume).sum() < bright.sum()
+    bright = remove_small(bright, 30.0 / volume.voxel_volume)
+    assert np.array_equal(both.labels.array == Label.TUMOR, bright)
+    assert list(both.run.timings_s)[-1] == "cluster"
+    assert both.run.notes[-1].endswith("HU, taken for tumor")
+    assert alone.model == networks.identity == networks.package.identity
+    assert both.model == segmenter.identity
+    assert both.model.name == "test-model+kmeans"
+    assert both.model.digest != alone.model.digest
+    assert both.model.parameters["tumor_cluster"] == "brightest"
+
+
+def test_who_queues_a_job_names_the_same_model_as_who_works_on_it() -> None:
+    for engine in TumorEngine:
+        settings = InferenceSettings(tumor_engine=engine, device="cpu")
+        assert identify(settings) == load_segmenter(settings).identity

@@ -9,11 +9,13 @@ from doubles import MODEL, BoxSegmenter
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage
 
-from config import RuleAction
+from config import InferenceSettings, RuleAction, TumorEngine
 from dicom_io.ct import write_ct_series
 from dicom_io.ct_attributes import CtIdentity
+from inference.findings import ModelIdentity
 from inference.manifest import find_package
 from inference.phantom import PhantomSettings, make_phantom
+from inference.segment import identify
 from node.scheduler import Scheduler
 from node.worker import Worker
 from storage.states import DeliveryState, JobState
@@ -66,6 +68,26 @@ def produced(hold, archive: Archive):
     held.queue()
     Worker(held.services, BoxSegmenter(), threading.Event()).work_once()
     return held
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(BoxSegmenter):
+    """The double of a network under another name."""
+
+    identity: ModelIdentity
+
+
+@pytest.mark.parametrize("engine", list(TumorEngine))
+def test_a_job_is_made_for_what_marks_tumor(hold, engine: TumorEngine):
+    held = hold(inference={"tumor_engine": engine}, receive={"quiet_s": 0.0})
+    Scheduler(held.services).settle()
+    [job] = held.services.jobs.list_jobs()
+    wanted = identify(held.services.settings.inference)
+    assert (job.model_name, job.model_digest) == (wanted.name, wanted.digest)
+    others = [identify(InferenceSettings(tumor_engine=other)) for other in TumorEngine]
+    assert sum(job.model_digest == other.digest for other in others) == 1
+    Worker(held.services, Named(identity=wanted), threading.Event()).work_once()
+    assert held.services.jobs.get(job.id).state is JobState.DELIVERED
 
 
 def deliver(held) -> tuple[JobState, DeliveryState, str]:
