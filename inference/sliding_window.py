@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from inference.backend import Predictor
 from inference.manifest import StackStage, Stage, VolumeStage
 
+_IMPORTANCE_SD = 1 / 8
+"""Standard deviation of the weights of a tile, as a share of its edge."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
@@ -37,7 +40,7 @@ def plan_tiles(shape: tuple[int, ...], tile: tuple[int, ...], overlap: float) ->
     sizes = [min(size, edge) for size, edge in zip(shape, tile, strict=True)]
     weights = np.ones(sizes, dtype=np.float32)
     for axis, size in enumerate(sizes):
-        weights *= _ramp(size, overlap).reshape(
+        weights *= _importance(size).reshape(
             [-1 if other == axis else 1 for other in range(len(sizes))]
         )
     starts = tuple(_starts(size, edge, overlap) for size, edge in zip(shape, sizes, strict=True))
@@ -50,11 +53,13 @@ def _starts(size: int, tile: int, overlap: float) -> tuple[int, ...]:
     return tuple(round(start) for start in np.linspace(0, size - tile, count))
 
 
-def _ramp(size: int, overlap: float) -> NDArray[np.float32]:
-    """Rise over the overlap, flat in the middle, fall over the overlap."""
-    edge = max(1, round(size * overlap))
-    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1
-    return np.minimum(1.0, distance / edge).astype(np.float32)
+def _importance(size: int) -> NDArray[np.float32]:
+    """Give a Gaussian over a tile, as nnU-Net (Isensee et al., Nature Methods 18 (2021) 203) does.
+
+    At the edge of a tile the network sees less, so that its middle counts more.
+    """
+    distance = (np.arange(size) - (size - 1) / 2) / (size * _IMPORTANCE_SD)
+    return np.exp(-0.5 * distance**2).astype(np.float32)
 
 
 def context_step(slice_mm: float, distance_mm: float) -> int:

@@ -19,7 +19,7 @@ from inference.errors import LiverNotFound
 from inference.labels import Label
 from inference.manifest import read_package, verify_package
 from inference.preprocess import orient
-from inference.segment import BoxProbabilities
+from inference.segment import BoxProbabilities, identify
 from inference.volume import Volume
 from training import candidate_training
 from training.candidate_training import LabeledCandidates, add_filter, judge_filter
@@ -145,6 +145,12 @@ def test_a_package_gets_a_filter_that_drops_what_is_no_lesion(
     verify_package(package)
     assert package.manifest.candidates is not None
     assert package.manifest.held_out_fold == 1
+    with_filter, without = (
+        identify(InferenceSettings(model=second, candidate_filter=used)) for used in (True, False)
+    )
+    assert with_filter == package.identity
+    assert without.name == "test-model-unfiltered"
+    assert without.digest != with_filter.digest
     box = Thresholds().probabilities(scans[4].read().volume)
     chosen = CandidateFilter(package.manifest.candidates, Path(second) / "candidates.onnx")
     assert chosen.apply(box.values, LABELS, box.image, box.spacing_mm) == 3
