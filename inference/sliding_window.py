@@ -59,7 +59,7 @@ def _importance(size: int) -> NDArray[np.float32]:
     At the edge of a tile the network sees less, so that its middle counts more.
     """
     distance = (np.arange(size) - (size - 1) / 2) / (size * _IMPORTANCE_SD)
-    return np.exp(-0.5 * distance**2).astype(np.float32)
+    return np.asarray(np.exp(-0.5 * distance**2), dtype=np.float32)
 
 
 def context_step(slice_mm: float, distance_mm: float) -> int:
