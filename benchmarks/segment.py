@@ -49,7 +49,8 @@ Run: TypeAlias = Callable[[Volume], Labels]
 CONFIGURATION = "hepar"
 """Name of the configuration in nnU-Net's plans."""
 
-TILES = {"stack": (256, 256), "volume": (64, 160, 160)}
+TILES = {"stack": (192, 192), "volume": (64, 160, 160)}
+"""Smaller than the box of a liver, so that none of the programs pads it."""
 OVERLAP = 0.5
 
 
