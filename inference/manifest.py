@@ -232,6 +232,12 @@ class ModelManifest(_Section):
             stage.view.check_inside(self.window)
         return self
 
+    @model_validator(mode="after")
+    def _has_what_is_filtered(self) -> Self:
+        if self.candidates is not None and "tumor" not in self.segmenter.labels:
+            raise ValueError("candidates filters tumor, which the segmenter does not label")
+        return self
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All networks in the order of their use."""

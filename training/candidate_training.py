@@ -11,6 +11,7 @@ import logging
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import tomli_w
@@ -124,6 +125,8 @@ def _collect(
             f"{package.folder} was trained on all folds, so that it never errs as it does on new "
             "scans; give packages that were trained with --hold-out"
         )
+    if Label.TUMOR not in package.manifest.segmenter.label_values:
+        raise DataSetError(f"{package.folder} labels no tumor, so that there is nothing to filter")
     settings = InferenceSettings(model=str(package.folder), candidate_filter=False)
     segmenter = load_segmenter(settings)
     chosen = [entry for entry in entries if entry.tumors_known and entry.fold == fold]
@@ -211,7 +214,7 @@ def _write(forest: RandomForestClassifier, package: ModelPackage, score: FilterS
     example = np.zeros((1, len(FEATURES)), dtype=np.float32)
     model = to_onnx(forest, example, options={"zipmap": False}, target_opset=_OPSETS)
     content = model.SerializeToString()
-    (package.folder / FILTER).write_bytes(content)
+    _replace(package.folder / FILTER, content)
     path = package.folder / MANIFEST_NAME
     manifest = tomllib.loads(path.read_text(encoding="utf-8"))
     manifest["candidates"] = {
@@ -220,8 +223,15 @@ def _write(forest: RandomForestClassifier, package: ModelPackage, score: FilterS
         "features": list(FEATURES),
         "threshold": score.threshold,
     }
-    path.write_text(tomli_w.dumps(manifest), encoding="utf-8")
+    _replace(path, tomli_w.dumps(manifest).encode("utf-8"))
     read_package(package.folder)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file of a package; a crash while writing leaves the former one whole."""
+    temporary = path.with_name(f"{path.name}.part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def describe(score: FilterScore) -> str:

@@ -15,7 +15,7 @@ pytest.importorskip("skl2onnx", reason="skl2onnx comes with the extra 'train'")
 from config.settings import InferenceSettings
 from inference.candidate_filter import CandidateFilter
 from inference.candidates import FEATURES
-from inference.errors import LiverNotFound
+from inference.errors import LiverNotFound, ModelPackageError
 from inference.labels import Label
 from inference.manifest import read_package, verify_package
 from inference.preprocess import orient
@@ -145,6 +145,17 @@ def test_a_package_gets_a_filter_that_drops_what_is_no_lesion(
     verify_package(package)
     assert package.manifest.candidates is not None
     assert package.manifest.held_out_fold == 1
+    assert {path.name for path in package.folder.iterdir()} == {
+        "any.onnx",
+        "candidates.onnx",
+        "manifest.toml",
+    }
+    path = package.folder / "manifest.toml"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace('    "tumor",\n', ""), encoding="utf-8")
+    with pytest.raises(ModelPackageError, match="candidates filters tumor"):
+        read_package(package.folder)
+    path.write_text(whole, encoding="utf-8")
     with_filter, without = (
         identify(InferenceSettings(model=second, candidate_filter=used)) for used in (True, False)
     )
@@ -168,6 +179,9 @@ def test_what_cannot_be_learned_from_is_refused(
         add_filter([package], entries("a", fold=0), package, quiet())
     path = Path(package) / "manifest.toml"
     text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(', "tumor"]', "]"), encoding="utf-8")
+    with pytest.raises(DataSetError, match="labels no tumor"):
+        add_filter([package], entries("a", fold=0), package, quiet())
     path.write_text(text.replace("held_out_fold = 0", ""), encoding="utf-8")
     with pytest.raises(DataSetError, match="was trained on all folds"):
         add_filter([package], entries("a", fold=0), package, quiet())
