@@ -119,7 +119,7 @@ def evaluate(
     ] = None,
     tumor_free: TumorFreeOption = None,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option(help="Arithmetic of the networks.")
+        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Arithmetic of the networks.")
     ] = "auto",
 ) -> None:
     """Judge model packages on labeled scans, each on the fold that it was not trained on.

@@ -183,7 +183,7 @@ def evaluate_packages(
     out: Path,
     *,
     fold: int | None = None,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     console: Console | None = None,
 ) -> Report:
     """Judge packages on labeled scans, and write a report.
