@@ -41,9 +41,6 @@ class DataConfig(_Section):
         le=64,
         description="Steps of a gray curve that equalizes the training data; 0: none.",
     )
-    image_centers: float = Field(
-        0.0, ge=0, le=1, description="Share of patches around the middle of the slice."
-    )
     annotated_weight: int = Field(1, ge=1, description="How often a tumor-annotated case counts.")
 
 

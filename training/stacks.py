@@ -41,7 +41,7 @@ class StackSampler(CaseSampler[_Slices]):
         slices = self._choose(rng)
         canvas = self._stack(rng, slices, self._choose_slice(rng, slices))
         labels, known = (array[len(array) // 2] for array in (canvas.labels, canvas.known))
-        center = _choose_center(rng, labels, data.image_centers)
+        center = _choose_center(rng, labels)
         center = center + rng.uniform(-config.shift_px, config.shift_px, size=2)
         patch = (data.patch_px, data.patch_px)
         nodes = draw_nodes(rng, config, slices.case.spacing_mm[1:], center, patch)
@@ -70,11 +70,9 @@ class StackSampler(CaseSampler[_Slices]):
         return self._paint(rng, case, case.levels[indices], case.labels[indices], spacing_mm)
 
 
-def _choose_center(
-    rng: np.random.Generator, labels: NDArray[np.uint8], image_centers: float
-) -> NDArray[np.float64]:
-    """Give the middle of the slice, or a point between middle and random point of the organ."""
+def _choose_center(rng: np.random.Generator, labels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Give a point between the middle and a random point of the organ; without one, the middle."""
     points = np.argwhere(labels)
-    if not len(points) or rng.random() < image_centers:
+    if not len(points):
         return np.array(labels.shape) / 2
     return np.asarray((points.mean(axis=0) + points[rng.integers(len(points))]) / 2)

@@ -30,6 +30,29 @@ steps = 1000
 batch = 2
 """
 
+PAPERS = """
+format_version = 1
+name = "tiny"
+version = "0.0.1"
+description = "Two steps of training."
+license = "Free."
+training_data = []
+
+[postprocessing]
+box_margin_mm = 10.0
+max_outside_mm = 8.0
+min_liver_ml = 1.0
+min_tumor_mm3 = 10.0
+"""
+
+
+@pytest.fixture
+def papers_file(tmp_path: Path) -> Path:
+    """Write what the manifest of a package says beside its networks."""
+    path = tmp_path / "papers.toml"
+    path.write_text(PAPERS, encoding="utf-8")
+    return path
+
 
 @pytest.fixture
 def experiment_file(tmp_path: Path) -> Path:

@@ -35,21 +35,6 @@ from training.volumes import VolumeSampler
 # torch warns that this exporter is to be replaced; the new one takes 20 s for such a network.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-PAPERS = """
-format_version = 1
-name = "tiny"
-version = "0.0.1"
-description = "Two steps of training."
-license = "Free."
-training_data = []
-
-[postprocessing]
-box_margin_mm = 10.0
-max_outside_mm = 8.0
-min_liver_ml = 1.0
-min_tumor_mm3 = 10.0
-"""
-
 BASE = {
     "name": "segmenter",
     "labels": ("background", "liver", "tumor"),
@@ -139,7 +124,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_trains_resumes_exports_and_segments(
-    name: str, locator: Path, tmp_path: Path
+    name: str, locator: Path, papers_file: Path, tmp_path: Path
 ) -> None:
     changes, terms = NETWORKS[name]
     cases = [case(np.random.default_rng(0))]
@@ -154,9 +139,8 @@ def test_a_network_trains_resumes_exports_and_segments(
     again.train_step()
     assert again.step == 3
     again.save()
-    (tmp_path / "papers.toml").write_text(PAPERS, encoding="utf-8")
     folder = tmp_path / "package"
-    package = export_package(locator, run, tmp_path / "papers.toml", folder)
+    package = export_package(locator, run, papers_file, folder)
     assert package.manifest.segmenter.view == experiment.data.view
     array = np.random.default_rng(1).normal(60, 40, (12, 40, 44)).astype(np.int16)
     affine = np.diag((2.5, 1.0, 1.0, 1.0))[[2, 1, 0, 3]]

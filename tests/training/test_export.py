@@ -18,21 +18,6 @@ from training.networks import UNet
 # torch warns that this exporter is to be replaced; the new one takes 20 s for such a network.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-PAPERS = """
-format_version = 1
-name = "tiny"
-version = "0.0.1"
-description = "Nothing."
-license = "Free."
-training_data = []
-
-[postprocessing]
-box_margin_mm = 10.0
-max_outside_mm = 8.0
-min_liver_ml = 1.0
-min_tumor_mm3 = 10.0
-"""
-
 
 @pytest.fixture
 def network() -> UNet:
@@ -88,23 +73,27 @@ def test_another_network_is_noticed(network: UNet, tmp_path: Path) -> None:
     ],
 )
 def test_papers_that_make_no_manifest(
-    tmp_path: Path, old: str, new: str, error: type[Exception], message: str
+    papers_file: Path,
+    tmp_path: Path,
+    old: str,
+    new: str,
+    error: type[Exception],
+    message: str,
 ) -> None:
-    papers = tmp_path / "papers.toml"
-    papers.write_text(PAPERS.replace(old, new), encoding="utf-8")
+    text = papers_file.read_text(encoding="utf-8").replace(old, new)
+    papers_file.write_text(text, encoding="utf-8")
     for stage in ("locator", "segmenter"):
         save_run(tmp_path / stage)
     with pytest.raises(error, match=message):
         export.export_package(
-            tmp_path / "locator", tmp_path / "segmenter", papers, tmp_path / "package"
+            tmp_path / "locator", tmp_path / "segmenter", papers_file, tmp_path / "package"
         )
 
 
-def test_scores_come_into_the_manifest(tmp_path: Path) -> None:
-    (tmp_path / "papers.toml").write_text(PAPERS, encoding="utf-8")
+def test_scores_come_into_the_manifest(papers_file: Path, tmp_path: Path) -> None:
     for stage in ("locator", "segmenter"):
         save_run(tmp_path / stage)
-    runs = (tmp_path / "locator", tmp_path / "segmenter", tmp_path / "papers.toml")
+    runs = (tmp_path / "locator", tmp_path / "segmenter", papers_file)
     cases = [
         {"case_id": "a", "liver": {"dice": 0.9}, "tumor": None, "found_tumor_ml": 1.5},
         {

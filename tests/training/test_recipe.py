@@ -28,21 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SHIPPED = Path(training.__file__).parent / "configs"
 
-PAPERS = """
-format_version = 1
-name = "tiny"
-version = "0.0.1"
-description = "Two steps of training."
-license = "Free."
-training_data = []
-
-[postprocessing]
-box_margin_mm = 10.0
-max_outside_mm = 8.0
-min_liver_ml = 1.0
-min_tumor_mm3 = 10.0
-"""
-
 LOCATOR = """
 name = "locator"
 labels = ["background", "liver"]
@@ -63,11 +48,12 @@ batch = 2
 
 
 @pytest.fixture
-def recipe_folder(tmp_path: Path, experiment_file: Path) -> Path:
+def recipe_folder(tmp_path: Path, experiment_file: Path, papers_file: Path) -> Path:
     folder = tmp_path / "recipe"
     folder.mkdir()
+    papers_file.rename(folder / "papers.toml")
     segmenter = experiment_file.read_text(encoding="utf-8").replace("steps = 1000", "steps = 2")
-    for name, text in (("papers", PAPERS), ("locator", LOCATOR), ("segmenter", segmenter)):
+    for name, text in (("locator", LOCATOR), ("segmenter", segmenter)):
         (folder / f"{name}.toml").write_text(text, encoding="utf-8")
     return folder
 
