@@ -131,8 +131,8 @@ def export_package(
     if scores is not None:
         content["metrics"] = _read_metrics(scores)
     content["window"] = WINDOW.model_dump()
-    content["locator"] = _export_stage(locator, out / "locator.onnx")
-    content["segmenter"] = _export_stage(segmenter, out / "segmenter.onnx")
+    content["locator"] = export_stage(locator, out / "locator.onnx")
+    content["segmenter"] = export_stage(segmenter, out / "segmenter.onnx")
     fold = _common_fold(locator, segmenter)
     if fold is not None:
         content["held_out_fold"] = fold
@@ -174,8 +174,23 @@ def _case_metrics(case: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _export_stage(run: Path, path: Path) -> dict[str, Any]:
-    """Write the network of one run, check it, and give its section of the manifest."""
+def export_stage(run: Path, path: Path) -> dict[str, Any]:
+    """Write the network of a run as ONNX, check it, and give its section of a manifest.
+
+    Parameters
+    ----------
+    run:
+        Folder of the run.
+    path:
+        ONNX file.
+
+    Raises
+    ------
+    ExperimentError
+        The folder holds no trained run.
+    ExportError
+        The ONNX file does not compute what torch does.
+    """
     experiment = read_experiment(run)
     network = load_network(run)
     write_onnx(network, path)
