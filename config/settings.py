@@ -42,6 +42,17 @@ class PeerRole(StrEnum):
     """Results are delivered to it."""
 
 
+class Proof(StrEnum):
+    """How a destination proves that it keeps the results."""
+
+    COMMITMENT = "commitment"
+    """It commits itself to keep them: storage commitment, PS3.4 annex J."""
+    FIND = "find"
+    """It lists each object when asked for it by C-FIND."""
+    GET = "get"
+    """It gives each object back by C-GET, with the same content."""
+
+
 class RuleAction(StrEnum):
     """What a selection rule decides."""
 
@@ -79,6 +90,11 @@ class PeerSettings(_Section):
     port: Port = Field(104, description="TCP port of the peer.")
     roles: frozenset[PeerRole] = Field(
         frozenset(), description="What it may do: 'source' sends to us, 'destination' gets results."
+    )
+    proofs: tuple[Proof, ...] = Field(
+        (),
+        description="What a destination must do before a job is CONFIRMED, in this order: "
+        "'commitment' (storage commitment), 'find' (list each object), 'get' (give each back).",
     )
     networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
@@ -406,6 +422,11 @@ class Settings(BaseSettings):
     def destinations(self) -> dict[str, PeerSettings]:
         """The peers that results are delivered to, by name."""
         return {k: p for k, p in self.peers.items() if PeerRole.DESTINATION in p.roles}
+
+    @property
+    def committing(self) -> dict[str, PeerSettings]:
+        """The destinations that report storage commitment to us, by name."""
+        return {k: p for k, p in self.destinations.items() if Proof.COMMITMENT in p.proofs}
 
     @property
     def sources(self) -> dict[str, PeerSettings]:

@@ -77,6 +77,7 @@ def show_job(
     events = services.jobs.events(job_id)
     results = services.jobs.results(job_id)
     deliveries = services.deliveries.list_deliveries(job_id)
+    proofs = services.proofs.list_proofs(job_id)
     if as_json:
         print_json(
             {
@@ -84,6 +85,10 @@ def show_job(
                 "events": [asdict(event) for event in events],
                 "results": [asdict(result) for result in results],
                 "deliveries": [asdict(delivery) for delivery in deliveries],
+                "proofs": [
+                    {"destination": delivery.destination, **asdict(proof)}
+                    for delivery, proof in proofs
+                ],
             }
         )
         return
@@ -108,6 +113,15 @@ def show_job(
             for d in deliveries
         ],
     )
+    if proofs:
+        print_table(
+            "Proofs that the results are kept",
+            ["by", "state", "attempts", "next attempt (UTC)", "what is missing"],
+            [
+                [d.destination, p.state.value, p.attempts, p.next_attempt_at, p.last_error]
+                for d, p in proofs
+            ],
+        )
     if job.summary:
         print_measurements(dict(job.summary))
 

@@ -1,4 +1,4 @@
-"""The DIMSE status codes that this node answers C-STORE with (PS3.4 B.2.3, table B.2-1)."""
+"""The DIMSE status codes that this node answers with (PS3.4 table B.2-1, PS3.7 annex C)."""
 
 from enum import IntEnum
 
@@ -9,10 +9,16 @@ MAX_COMMENT_CHARACTERS = 64
 
 
 class DimseStatus(IntEnum):
-    """Answers to a C-STORE request."""
+    """Answers to C-STORE and N-EVENT-REPORT requests."""
 
     SUCCESS = 0x0000
     """The file and its row are durable."""
+    PROCESSING_FAILURE = 0x0110
+    """The report on a storage commitment belongs to no request that waits for one."""
+    INVALID_ARGUMENT = 0x0115
+    """The report on a storage commitment is malformed."""
+    NOT_AUTHORIZED = 0x0124
+    """The peer may report storage commitment, but not send instances."""
     OUT_OF_RESOURCES = 0xA700
     """Disk short; nothing was written."""
     DATA_SET_MISMATCH = 0xA900

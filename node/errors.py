@@ -3,6 +3,7 @@
 NodeError
 |-- PeerUnreachable
 |-- PeerRefused
+|-- NotThere
 |-- UnknownPeer
 `-- NodeStopped
 """
@@ -24,6 +25,10 @@ class PeerUnreachable(NodeError):
 
 class PeerRefused(NodeError):
     """A peer answered, and the answer was no."""
+
+
+class NotThere(NodeError):
+    """A peer does not have what is wanted of it."""
 
 
 class WrongCall(NodeError):

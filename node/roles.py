@@ -94,7 +94,12 @@ def _beat(services: "Services", role: Role, stop: threading.Event) -> None:
 def _run_receiver(services: "Services", stop: threading.Event) -> None:
     from node.scp import Receiver
 
-    receiver = Receiver(services.settings, files=services.files, catalog=services.catalog)
+    receiver = Receiver(
+        services.settings,
+        files=services.files,
+        catalog=services.catalog,
+        proofs=services.proofs,
+    )
     receiver.start()
     _beat(services, Role.RECEIVER, stop)
     stop.wait()

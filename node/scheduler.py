@@ -1,4 +1,4 @@
-"""The ticks: settle, recover, deliver, clean.
+"""The ticks: settle, recover, deliver, prove, clean.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -23,11 +23,12 @@ from inference.segment import identify
 from node.clock import utc_now
 from node.errors import PeerUnreachable
 from node.lease import LeaseKeeper
+from node.prover import Prover
 from node.retry import next_attempt_at
 from node.scu import send_files
 from node.services import Services
 from storage.errors import LeaseLost, StaleJob
-from storage.records import DeliveryRecord, NewJob, SeriesRecord
+from storage.records import DeliveryRecord, NewJob, ProofRecord, SeriesRecord
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +43,13 @@ class Scheduler:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._prover = Prover(services, self._owner)
         self._model = identify(services.settings.inference)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until asked to stop; ticks in progress are finished."""
         settings = self._services.settings
-        threads = 3 + len(settings.destinations)
+        threads = 3 + 2 * len(settings.destinations)
         clock = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(threads)},
@@ -59,6 +61,8 @@ class Scheduler:
         for name in settings.destinations:
             # One tick a destination: a dead one holds up nobody else.
             clock.add_job(partial(self.deliver, name), "interval", seconds=TICK_S)
+            if settings.destinations[name].proofs:
+                clock.add_job(partial(self.prove, name), "interval", seconds=TICK_S)
         self.recover()
         clock.start()
         stop.wait()
@@ -137,15 +141,13 @@ class Scheduler:
 
     def _record(self, delivery: DeliveryRecord, problem: str | None) -> None:
         if problem is None:
-            self._services.deliveries.delivered(delivery.id, self._owner, now=utc_now())
+            peer = self._services.settings.destinations[delivery.destination]
+            self._services.deliveries.delivered(
+                delivery.id, self._owner, now=utc_now(), asks_proof=bool(peer.proofs)
+            )
             return
         now = utc_now()
-        due = next_attempt_at(
-            self._services.settings.delivery,
-            attempts=delivery.attempts,
-            first_attempt_at=delivery.first_attempt_at or now,
-            now=now,
-        )
+        due = self._next_attempt_at(delivery, now)
         self._services.deliveries.attempt_failed(
             delivery.id, self._owner, problem, next_attempt_at=due, now=now
         )
@@ -176,6 +178,52 @@ class Scheduler:
             return f"{type(error).__name__}: {error}"
         refused = [f"{a.path.name}: {a.answer}" for a in answers if not a.stored]
         return "; ".join(refused) or None
+
+    def prove(self, destination: str) -> None:
+        """Let one destination prove what is due, until nothing is or something is missing."""
+        lease_s, proofs = self._services.settings.queue.lease_s, self._services.proofs
+        while True:
+            proof = proofs.claim_due(
+                self._owner, destination=destination, lease_s=lease_s, now=utc_now()
+            )
+            if proof is None:
+                return
+            renew = partial(proofs.heartbeat, proof.delivery_id, self._owner, lease_s)
+            try:
+                with LeaseKeeper(lambda: renew(utc_now()), lease_s):  # noqa: B023
+                    problem = self._prover.attempt(proof, destination)
+                self._record_proof(proof, destination, problem)
+            except (LeaseLost, StaleJob):
+                logger.warning("proof is no longer ours", extra={"to": destination})
+            else:
+                if problem:
+                    return
+
+    def _record_proof(self, proof: ProofRecord, destination: str, problem: str) -> None:
+        now = utc_now()
+        if not problem:
+            self._services.proofs.proven(proof.delivery_id, self._owner, now=now)
+            return
+        due = self._next_attempt_at(proof, now)
+        self._services.proofs.attempt_failed(
+            proof.delivery_id, self._owner, problem, next_attempt_at=due, now=now
+        )
+        logger.log(
+            logging.ERROR if due is None else logging.INFO,
+            "not proven: %s",
+            problem,
+            extra={"action": "prove", "to": destination, "next_attempt_at": due},
+        )
+
+    def _next_attempt_at(
+        self, attempted: DeliveryRecord | ProofRecord, now: datetime
+    ) -> datetime | None:
+        return next_attempt_at(
+            self._services.settings.delivery,
+            attempts=attempted.attempts,
+            first_attempt_at=attempted.first_attempt_at or now,
+            now=now,
+        )
 
     def clean(self) -> None:
         """Remove what killed processes left in the spool folder."""

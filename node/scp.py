@@ -1,4 +1,4 @@
-"""The Storage SCP: C-ECHO and C-STORE from allowed peers.
+"""The SCP side: C-ECHO and C-STORE from sources, reports on storage commitment from archives.
 
 The C-STORE handler stores the bytes as they came, registers them and answers; nothing is decoded
 but the header, and Success is sent only after the file and its row are durable (design 3.1).
@@ -8,22 +8,25 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Mapping
-from pathlib import Path
+from weakref import WeakSet
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom.association import Association
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from config import NodeSettings, PeerSettings, Settings
 from dicom_io.errors import InvalidUid, MismatchingInstance, UndecodableInstance
-from dicom_io.headers import InstanceHeader, read_header
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
 from node.clock import utc_now
+from node.commitment import handle_report
 from node.dimse_status import DimseStatus, status_response
+from node.ingest import Ingest
 from storage.catalog import Catalog
 from storage.errors import DiskShort
 from storage.files import FileStore
+from storage.proofs import Proofs
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +38,15 @@ _CALLING_AE_TITLE_NOT_RECOGNIZED = 0x03
 class Receiver:
     """The receiving application entity of the node."""
 
-    def __init__(self, settings: Settings, *, files: FileStore, catalog: Catalog) -> None:
+    def __init__(
+        self, settings: Settings, *, files: FileStore, catalog: Catalog, proofs: Proofs
+    ) -> None:
         self._settings = settings
-        self._files = files
-        self._catalog = catalog
+        self._proofs = proofs
+        self._ingest = Ingest(files, catalog, settings.receive.min_free_bytes)
         self._server: ThreadedAssociationServer | None = None
+        self._reporters: WeakSet[Association] = WeakSet()
+        """Associations of archives that are no sources."""
 
     def start(self) -> int:
         """Listen, and give the port that is listened on.
@@ -55,6 +62,7 @@ class Receiver:
             (evt.EVT_REQUESTED, self._check_caller),
             (evt.EVT_C_ECHO, _handle_echo),
             (evt.EVT_C_STORE, self._handle_store),
+            (evt.EVT_N_EVENT_REPORT, handle_report, [self._take_report]),
         ]
         self._server = ae.start_server((node.host, node.port), block=False, evt_handlers=handlers)
         if self._server is None:
@@ -80,8 +88,12 @@ class Receiver:
         """Reject an association of an unknown peer (PS3.8 9.3.4)."""
         requestor = event.assoc.requestor
         calling = str(requestor.primitive.calling_ae_title).strip()
-        reason = refusal_of_caller(self._settings.sources, calling, str(requestor.address))
+        address = str(requestor.address)
+        reason = refusal_of_caller(self._settings.sources, calling, address)
         if reason is None:
+            return
+        if refusal_of_caller(self._settings.committing, calling, address) is None:
+            self._reporters.add(event.assoc)
             return
         logger.warning(
             "association rejected: %s",
@@ -93,41 +105,52 @@ class Receiver:
         )
         event.assoc.kill()
 
-    def _handle_store(self, event: evt.Event) -> Dataset:
-        try:
-            return self._store(event)
-        except DiskShort as error:
-            logger.error("instance refused: %s", error, extra={"action": "refuse"})
-            return status_response(DimseStatus.OUT_OF_RESOURCES, "Disk short")
-        except (MismatchingInstance, InvalidUid) as error:
-            logger.warning("instance refused: %s", error, extra={"action": "refuse"})
-            return status_response(DimseStatus.DATA_SET_MISMATCH, str(error))
-        except UndecodableInstance as error:
-            logger.warning("instance refused: %s", error, extra={"action": "refuse"})
-            return status_response(DimseStatus.CANNOT_UNDERSTAND, str(error))
-        except Exception:
-            logger.exception("instance not stored", extra={"action": "store-failed"})
-            return status_response(DimseStatus.CANNOT_STORE, "Internal error; see the node's log")
-
-    def _store(self, event: evt.Event) -> Dataset:
-        """Make file and row durable, the file first: a row never points to nothing."""
-        content = event.encoded_dataset()
-        self._files.check_free(self._settings.receive.min_free_bytes + len(content))
-        spooled = self._files.spool(content)
-        try:
-            header = _checked_header(spooled, event)
-            stored = self._files.commit_instance(spooled, header)
-        finally:
-            spooled.unlink(missing_ok=True)
-        self._catalog.add_instance(
-            header,
-            path=stored.relative_path,
-            sha256=stored.sha256,
-            size_bytes=stored.size_bytes,
-            calling_ae_title=event.assoc.requestor.ae_title.strip(),
-            now=utc_now(),
+    def _take_report(self, transaction_uid: str, problem: str) -> None:
+        self._proofs.answered(transaction_uid, problem, now=utc_now())
+        logger.info(
+            "storage commitment: %s",
+            problem or "all is kept",
+            extra={"action": "commit", "transaction_uid": transaction_uid},
         )
-        return status_response(DimseStatus.SUCCESS)
+
+    def _handle_store(self, event: evt.Event) -> Dataset:
+        if event.assoc in self._reporters:
+            return status_response(DimseStatus.NOT_AUTHORIZED, "Not a source of this node")
+        return answer_store(self._ingest, event, event.assoc.requestor.ae_title.strip())
+
+
+def answer_store(ingest: Ingest, event: evt.Event, ae_title: str) -> Dataset:
+    """Make the instance of a C-STORE request durable, and give the answer.
+
+    Parameters
+    ----------
+    ingest
+        Where it goes.
+    event
+        The request.
+    ae_title
+        Whom it is from.
+    """
+    try:
+        ingest.store(
+            event.encoded_dataset(),
+            sop_class_uid=str(event.context.abstract_syntax),
+            sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
+            ae_title=ae_title,
+        )
+    except DiskShort as error:
+        logger.error("instance refused: %s", error, extra={"action": "refuse"})
+        return status_response(DimseStatus.OUT_OF_RESOURCES, "Disk short")
+    except (MismatchingInstance, InvalidUid) as error:
+        logger.warning("instance refused: %s", error, extra={"action": "refuse"})
+        return status_response(DimseStatus.DATA_SET_MISMATCH, str(error))
+    except UndecodableInstance as error:
+        logger.warning("instance refused: %s", error, extra={"action": "refuse"})
+        return status_response(DimseStatus.CANNOT_UNDERSTAND, str(error))
+    except Exception:
+        logger.exception("instance not stored", extra={"action": "store-failed"})
+        return status_response(DimseStatus.CANNOT_STORE, "Internal error; see the node's log")
+    return status_response(DimseStatus.SUCCESS)
 
 
 def refusal_of_caller(
@@ -174,6 +197,8 @@ def _application_entity(node: NodeSettings, extra_sop_classes: tuple[str, ...]) 
     ae.dimse_timeout = node.dimse_timeout_s
     ae.network_timeout = node.network_timeout_s
     ae.add_supported_context(Verification)
+    # An archive that reports calls us in the role of the provider (PS3.4 J.3.3).
+    ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     for sop_class in (*STORAGE_SOP_CLASSES, *extra_sop_classes):
         ae.add_supported_context(sop_class, list(ACCEPTED_TRANSFER_SYNTAXES))
     return ae
@@ -181,13 +206,3 @@ def _application_entity(node: NodeSettings, extra_sop_classes: tuple[str, ...]) 
 
 def _handle_echo(_: evt.Event) -> int:
     return int(DimseStatus.SUCCESS)
-
-
-def _checked_header(spooled: Path, event: evt.Event) -> InstanceHeader:
-    """Read the header and compare it with the request (PS3.4 B.2.3: 0xA9xx)."""
-    header = read_header(spooled)
-    if header.sop_instance_uid != event.request.AffectedSOPInstanceUID:
-        raise MismatchingInstance("SOP Instance UID differs from the request")
-    if header.sop_class_uid != event.context.abstract_syntax:
-        raise MismatchingInstance("SOP Class UID differs from the presentation context")
-    return header

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -57,13 +58,13 @@ def echo(node: NodeSettings, peer: PeerSettings) -> None:
     PeerRefused
         When the answer is not Success.
     """
-    assoc = _associate(node, peer, [build_context(Verification)])
+    assoc = associate(node, peer, [build_context(Verification)])
     try:
         status = assoc.send_c_echo()
     finally:
         assoc.release()
     if not status or status.Status != 0:
-        raise PeerRefused(f"{peer.ae_title} answered C-ECHO with {_describe(status)[1]}")
+        raise PeerRefused(f"{peer.ae_title} answered C-ECHO with {describe_status(status)[1]}")
 
 
 def send_files(
@@ -100,7 +101,7 @@ def send_files(
         contexts = [
             build_context(sop, syntax) for sop, syntax in dict.fromkeys(b.kind for b in batch)
         ]
-        assoc = _associate(node, peer, contexts)
+        assoc = associate(node, peer, contexts)
         try:
             for outgoing in batch:
                 result = _send_one(assoc, outgoing)
@@ -148,16 +149,42 @@ def _batches(files: Sequence[_Outgoing]) -> list[list[_Outgoing]]:
     return batches
 
 
-def _associate(
-    node: NodeSettings, peer: PeerSettings, contexts: list[PresentationContext]
+def associate(
+    node: NodeSettings,
+    peer: PeerSettings,
+    contexts: list[PresentationContext],
+    **extras: Any,
 ) -> Association:
+    """Open an association; the caller releases it.
+
+    Parameters
+    ----------
+    node
+        Our AE title and time limits.
+    peer
+        Who is called.
+    contexts
+        Presentation contexts to propose.
+    **extras
+        More for `pynetdicom.AE.associate`, as event handlers and role selections.
+
+    Raises
+    ------
+    PeerUnreachable
+        When none comes about; the message says why.
+    """
     ae = AE(ae_title=node.ae_title)
     ae.acse_timeout = node.acse_timeout_s
     ae.dimse_timeout = node.dimse_timeout_s
     ae.network_timeout = node.network_timeout_s
     ae.connection_timeout = node.acse_timeout_s
     assoc = ae.associate(
-        peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title, max_pdu=node.max_pdu_bytes
+        peer.host,
+        peer.port,
+        contexts=contexts,
+        ae_title=peer.ae_title,
+        max_pdu=node.max_pdu_bytes,
+        **extras,
     )
     if assoc.is_established:
         return assoc
@@ -181,7 +208,7 @@ def _send_one(assoc: Association, outgoing: _Outgoing) -> SentInstance:
     except RuntimeError as error:
         status, comment = None, str(error)
     else:
-        status, comment = _describe(response)
+        status, comment = describe_status(response)
     return SentInstance(
         path=outgoing.path,
         sop_instance_uid=outgoing.sop_instance_uid,
@@ -190,7 +217,8 @@ def _send_one(assoc: Association, outgoing: _Outgoing) -> SentInstance:
     )
 
 
-def _describe(response: Dataset) -> tuple[int | None, str]:
+def describe_status(response: Dataset) -> tuple[int | None, str]:
+    """Give status and error comment of a response; no status where no answer came."""
     if "Status" not in response:
         return None, "no answer"
     return int(response.Status), str(response.get("ErrorComment", ""))

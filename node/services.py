@@ -9,6 +9,7 @@ from storage.deliveries import Deliveries
 from storage.files import FileStore
 from storage.heartbeats import Heartbeats
 from storage.jobs import Jobs
+from storage.proofs import Proofs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Services:
     catalog: Catalog
     jobs: Jobs
     deliveries: Deliveries
+    proofs: Proofs
     heartbeats: Heartbeats
 
 
@@ -39,5 +41,6 @@ def open_services(settings: Settings) -> Services:
         catalog=Catalog(database),
         jobs=Jobs(database),
         deliveries=Deliveries(database),
+        proofs=Proofs(database),
         heartbeats=Heartbeats(database),
     )

@@ -53,6 +53,7 @@ def build_app(services: Services) -> FastAPI:
             "job": record,
             "events": services.jobs.events(job_id),
             "deliveries": services.deliveries.list_deliveries(job_id),
+            "proofs": services.proofs.list_proofs(job_id),
             "has_preview": _preview(services, job_id).exists(),
         }
         return _PAGES.TemplateResponse(request, "job.html", context)

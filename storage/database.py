@@ -125,10 +125,17 @@ def open_database(url: str, *, upgrade: bool = False) -> Database:
     return database
 
 
-def upgrade_database(url: str) -> None:
+def upgrade_database(url: str, revision: str = "head") -> None:
     """Make the tables, or bring them to the schema of this version; safe to repeat.
 
     Two processes may call it at once: one waits for the other and finds the work done.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL.
+    revision
+        Schema to stop at; that of this version by default.
 
     Raises
     ------
@@ -143,7 +150,7 @@ def upgrade_database(url: str) -> None:
                 )
             config = _alembic_config()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     finally:
         engine.dispose()
 

@@ -13,6 +13,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.database import Database
 from storage.errors import ForbiddenTransition, LeaseLost, NotFound
+from storage.proofs import ask_for_proof, confirm_if_proven
 from storage.records import DeliveryRecord, JobRecord
 from storage.states import DeliveryState, FailureCode, JobState
 from storage.tables import DeliveryRow, JobRow, ResultRow
@@ -66,8 +67,12 @@ class Deliveries:
             _, delivery = _held_delivery(session, delivery_id, owner)
             delivery.lease_until = now + timedelta(seconds=lease_s)
 
-    def delivered(self, delivery_id: int, owner: str, now: datetime) -> JobRecord:
+    def delivered(
+        self, delivery_id: int, owner: str, now: datetime, *, asks_proof: bool = False
+    ) -> JobRecord:
         """Say that the destination has accepted every result; the last one ends the job.
+
+        Where proof is asked for, `storage.proofs.Proofs` has it due from now on.
 
         Raises
         ------
@@ -76,6 +81,8 @@ class Deliveries:
         with job_transaction(self._database) as session:
             job, delivery = _held_delivery(session, delivery_id, owner)
             _end(delivery, DeliveryState.DELIVERED, "", now)
+            if asks_proof:
+                ask_for_proof(session, delivery_id, now)
             _conclude(session, job, owner, now)
             return record_of(JobRecord, job)
 
@@ -129,6 +136,19 @@ class Deliveries:
             add_deliveries(session, job_id, destinations, now)
             _make_due(session, job_id, now, DeliveryRow.destination.in_(destinations))
             return record_of(JobRecord, job)
+
+    def get(self, delivery_id: int) -> DeliveryRecord:
+        """Get a delivery.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.read() as session:
+            row = session.get(DeliveryRow, delivery_id)
+            if row is None:
+                raise NotFound("delivery", delivery_id)
+            return record_of(DeliveryRecord, row)
 
     def list_deliveries(self, job_id: int) -> list[DeliveryRecord]:
         """List the deliveries of a job by destination."""
@@ -235,6 +255,7 @@ def _conclude(session: Session, job: JobRow, actor: str, now: datetime) -> None:
     given_up = [one for one in deliveries if one.state is DeliveryState.FAILED]
     if not given_up:
         move(session, job, Step(to=JobState.DELIVERED, actor=actor, now=now))
+        confirm_if_proven(session, job, actor, now)
         return
     problems = "; ".join(f"{one.destination}: {one.last_error}" for one in given_up)
     reason = f"The results could not be delivered to {problems}"

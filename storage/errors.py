@@ -6,7 +6,7 @@ StorageError
 +-- SchemaTooNew              the database was upgraded by a newer version
 +-- DiskShort                 less free space than the settings demand, or none at all
 +-- FileStoreError            a file of the data folder cannot be written or read
-+-- NotFound                  no such job, series or delivery
++-- NotFound                  no such job, series, delivery or storage commitment
 +-- ForbiddenTransition       the state table does not allow it
 +-- StaleJob                  the row has changed since it was read; nothing was changed
     +-- LeaseLost             the worker or sender no longer holds the job or delivery

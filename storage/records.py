@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from config.settings import RuleAction
-from storage.states import DeliveryState, JobState
+from storage.states import DeliveryState, JobState, ProofState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +163,29 @@ class DeliveryRecord:
     owner: str | None
     """The sender that holds it, or held it last."""
     lease_until: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofRecord:
+    """What a destination has proven of one delivery."""
+
+    delivery_id: int
+    state: ProofState
+    attempts: int
+    first_attempt_at: datetime | None
+    next_attempt_at: datetime
+    last_error: str
+    owner: str | None
+    """The prover that holds it, or held it last."""
+    lease_until: datetime | None
+    transaction_uid: str | None
+    """Of the request for storage commitment that may still be answered, or was granted."""
+    asked_at: datetime | None
+    """When that request was sent."""
+    committed_at: datetime | None
+    """When the destination has committed itself to all results."""
     created_at: datetime
     updated_at: datetime
 

@@ -43,6 +43,17 @@ class DeliveryState(StrEnum):
     """Its job was canceled or superseded."""
 
 
+class ProofState(StrEnum):
+    """Where a destination stands that is to prove that it keeps the results of a job."""
+
+    WAITING = "WAITING"
+    """Its next attempt is due or under way, once the results are delivered."""
+    PROVEN = "PROVEN"
+    """It has proven all that its settings ask for."""
+    GIVEN_UP = "GIVEN_UP"
+    """It has not, for too long."""
+
+
 class FailureCode(StrEnum):
     """Reason codes of FAILED jobs; those of REJECTED jobs are `dicom_io.errors.RejectionReason`."""
 

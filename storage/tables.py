@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from config.settings import RuleAction
-from storage.states import DeliveryState, JobState
+from storage.states import DeliveryState, JobState, ProofState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -79,6 +79,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         JobState: _closed_set(JobState, "job_state"),
         DeliveryState: _closed_set(DeliveryState, "delivery_state"),
+        ProofState: _closed_set(ProofState, "proof_state"),
         RuleAction: _closed_set(RuleAction, "decision"),
         dict[str, Any]: JSON,
     }
@@ -241,6 +242,33 @@ class DeliveryRow(Base):
     last_error: Mapped[str] = mapped_column(default="")
     owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class ProofRow(Base):
+    """What a destination has proven of one delivery; a row exists where proof is asked for."""
+
+    __tablename__ = "proof"
+    __table_args__ = (
+        CheckConstraint("attempts >= 0", name="attempts"),
+        # Claim: what is due, the longest due first.
+        Index("ix_proof_due", "state", "next_attempt_at"),
+    )
+
+    delivery_id: Mapped[int] = mapped_column(
+        ForeignKey("delivery.id"), primary_key=True, autoincrement=False
+    )
+    state: Mapped[ProofState]
+    attempts: Mapped[int] = mapped_column(default=0)
+    first_attempt_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime]
+    last_error: Mapped[str] = mapped_column(default="")
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    transaction_uid: Mapped[str | None] = mapped_column(UID, unique=True)
+    asked_at: Mapped[datetime | None]
+    committed_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

@@ -186,6 +186,31 @@ class Orthanc:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}") as answer:
             return answer.read()
 
+    def know(self, node_port: int) -> None:
+        """Make the node a modality, to which storage commitment is reported."""
+        entry = {
+            "AET": "HEPAR",
+            "Host": "127.0.0.1",
+            "Port": node_port,
+            "AllowStorageCommitment": True,
+            "AllowFind": True,
+            "AllowGet": True,
+        }
+        self._ask("PUT", "/modalities/hepar", json.dumps(entry).encode())
+
+    def delete(self, modality: str) -> None:
+        """Delete what has this modality."""
+        for identifier in json.loads(self.get("/instances")):
+            tags = json.loads(self.get(f"/instances/{identifier}/simplified-tags"))
+            if tags["Modality"] == modality:
+                self._ask("DELETE", f"/instances/{identifier}")
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> None:
+        url = f"http://127.0.0.1:{self.http_port}{path}"
+        request = urllib.request.Request(url, data=body, method=method)
+        with urllib.request.urlopen(request):
+            pass
+
     def instances(self) -> dict[str, bytes]:
         """Give the stored files by modality."""
         found = {}

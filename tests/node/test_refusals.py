@@ -134,7 +134,12 @@ def test_an_unsuitable_series_is_rejected_with_its_code(hold, small_ct, free_por
         rules=[{"name": "everything", "action": "process"}],
     )
     services = held.services
-    receiver = Receiver(services.settings, files=services.files, catalog=services.catalog)
+    receiver = Receiver(
+        services.settings,
+        files=services.files,
+        catalog=services.catalog,
+        proofs=services.proofs,
+    )
     receiver.start()
     try:
         send(port, FAULTS[code]([dcmread(path) for path in small_ct]))

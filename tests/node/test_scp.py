@@ -18,11 +18,15 @@ from pydicom.uid import (
     MRImageStorage,
     RLELossless,
 )
-from pynetdicom import AE, build_context, evt
+from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_RJ
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    Verification,
+)
 
 from config import Settings
 from dicom_io.ct import write_ct_series
@@ -31,6 +35,7 @@ from node.scp import Receiver
 from storage.catalog import Catalog
 from storage.database import open_database, upgrade_database
 from storage.files import FileStore
+from storage.proofs import Proofs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +61,20 @@ def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..
             peers={
                 "scanner": {"ae_title": "SCANNER", "host": "127.0.0.1", "roles": ["source"]},
                 "far": {"ae_title": "FAR", "host": "192.0.2.1", "roles": ["source"]},
+                "archive": {
+                    "ae_title": "ARCHIVE",
+                    "host": "127.0.0.1",
+                    "roles": ["destination"],
+                    "proofs": ["commitment"],
+                },
             },
             receive={"min_free_bytes": 0, **sections.pop("receive", {})},
         )
         files = FileStore(settings.data_dir)
         upgrade_database(settings.database_url)
-        catalog = Catalog(open_database(settings.database_url))
-        receiver = Receiver(settings, files=files, catalog=catalog)
+        database = open_database(settings.database_url)
+        catalog, proofs = Catalog(database), Proofs(database)
+        receiver = Receiver(settings, files=files, catalog=catalog, proofs=proofs)
         running.append(receiver)
         return Listening(receiver=receiver, port=receiver.start(), files=files, catalog=catalog)
 
@@ -128,6 +140,34 @@ def test_echo_and_store_keep_the_bytes(listen, small_ct: list[Path]):
     assert kept.read_bytes().endswith(data_set_bytes(bare(small_ct[0])))
     assert node.catalog.get_series(sent.SeriesInstanceUID).instance_count == len(small_ct)
     assert not list((node.files.data_dir / "spool").iterdir())
+
+
+def report_on(assoc: Association, transaction_uid: str | None) -> int:
+    """Report storage commitment as an archive does, in the role of the provider."""
+    report = Dataset()
+    report.RetrieveAETitle = "ARCHIVE"
+    if transaction_uid is not None:
+        report.TransactionUID = transaction_uid
+    status, _ = assoc.send_n_event_report(
+        report, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+    )
+    return int(status.Status)
+
+
+def test_an_archive_may_report_and_not_send(listen, small_ct: list[Path]):
+    node = listen()
+    ae = AE(ae_title="ARCHIVE")
+    contexts = [build_context(StorageCommitmentPushModel), CT]
+    role = build_role(StorageCommitmentPushModel, scp_role=True)
+    assoc = ae.associate(
+        "127.0.0.1", node.port, contexts=contexts, ae_title="HEPAR", ext_neg=[role]
+    )
+    assert report_on(assoc, "2.25.1") == 0x0110, "there is no such request"
+    assert report_on(assoc, None) == 0x0115
+    refused = assoc.send_c_store(small_ct[0])
+    assert (refused.Status, refused.ErrorComment) == (0x0124, "Not a source of this node")
+    assoc.release()
+    assert node.catalog.find_instance(dcmread(small_ct[0]).SOPInstanceUID) is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,15 @@ from storage.database import Database, open_database, upgrade_database
 from storage.deliveries import Deliveries
 from storage.files import FileStore
 from storage.jobs import Jobs
-from storage.records import DeliveryRecord, JobRecord, NewJob, NewResult, SeriesRecord
+from storage.proofs import Proofs
+from storage.records import (
+    DeliveryRecord,
+    JobRecord,
+    NewJob,
+    NewResult,
+    ProofRecord,
+    SeriesRecord,
+)
 from storage.states import AddOutcome
 from storage.tables import Base
 
@@ -56,6 +64,7 @@ class Node:
     catalog: Catalog
     jobs: Jobs
     deliveries: Deliveries
+    proofs: Proofs
 
     def receive(
         self,
@@ -128,10 +137,17 @@ class Node:
     ) -> DeliveryRecord | None:
         return self.deliveries.claim_due(owner, destination=destination, lease_s=30, now=at(second))
 
-    def deliver(self, destination: str = "pacs", *, second: float = 40) -> JobRecord:
+    def deliver(
+        self, destination: str = "pacs", *, second: float = 40, asks_proof: bool = False
+    ) -> JobRecord:
         delivery = self.claim(destination, second=second)
         assert delivery is not None
-        return self.deliveries.delivered(delivery.id, "s1", at(second))
+        return self.deliveries.delivered(delivery.id, "s1", at(second), asks_proof=asks_proof)
+
+    def claim_proof(
+        self, destination: str = "pacs", *, owner: str = "p1", second: float = 50
+    ) -> ProofRecord | None:
+        return self.proofs.claim_due(owner, destination=destination, lease_s=30, now=at(second))
 
     def history(self, job_id: int) -> list[tuple[str, str]]:
         """Give who moved the job where."""
@@ -156,6 +172,7 @@ def open_node(url: str) -> Node:
         catalog=Catalog(database),
         jobs=Jobs(database),
         deliveries=Deliveries(database),
+        proofs=Proofs(database),
     )
 
 

@@ -10,7 +10,11 @@ from sqlalchemy import create_engine, text
 
 from storage import database
 from storage.database import open_database, upgrade_database
+from storage.deliveries import Deliveries
 from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew
+from storage.jobs import Jobs
+from storage.proofs import Proofs
+from storage.states import JobState
 from storage.tables import Base
 
 
@@ -47,6 +51,83 @@ def test_upgrade_keeps_rows(node: Any) -> None:
     node.queued()
     upgrade_database(node.url)
     assert len(node.jobs.list_jobs()) == 1
+
+
+MOMENT = "2026-03-01 12:00:00.000000"
+WRITTEN_BEFORE = {
+    "series": {
+        "series_uid": "1.2",
+        "study_uid": "1.1",
+        "modality": "CT",
+        "calling_ae_title": "SCANNER",
+        "instance_count": 1,
+        "has_conflicts": 0,
+        "first_received_at": MOMENT,
+        "last_received_at": MOMENT,
+        "settled": 1,
+        "settled_at": MOMENT,
+        "rule": "",
+        "reason": "",
+        "content_digest": "d",
+    },
+    "job": {
+        "id": 1,
+        "series_uid": "1.2",
+        "study_uid": "1.1",
+        "content_digest": "d",
+        "calling_ae_title": "SCANNER",
+        "model_name": "liver",
+        "model_version": "1",
+        "model_digest": "m",
+        "state": "DELIVERED",
+        "attempts": 1,
+        "created_at": MOMENT,
+        "updated_at": MOMENT,
+        "reason": "",
+        "summary": "{}",
+    },
+    "result": {
+        "job_id": 1,
+        "role": "seg",
+        "path": "seg.dcm",
+        "sop_class_uid": "1.3",
+        "sop_instance_uid": "1.4",
+        "series_instance_uid": "1.5",
+    },
+    "delivery": {
+        "job_id": 1,
+        "destination": "pacs",
+        "state": "DELIVERED",
+        "attempts": 1,
+        "next_attempt_at": MOMENT,
+        "last_error": "",
+        "created_at": MOMENT,
+        "updated_at": MOMENT,
+    },
+}
+"""A delivered job as the first schema had it."""
+
+
+def test_upgrade_from_the_first_schema_keeps_what_it_holds(tmp_path: Path, moment: Any) -> None:
+    url = f"sqlite:///{tmp_path / 'hepar.db'}"
+    upgrade_database(url, "0001")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for table, row in WRITTEN_BEFORE.items():
+            names = ", ".join(row)
+            marks = ", ".join(f":{name}" for name in row)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), row)
+    engine.dispose()
+    with pytest.raises(SchemaOutdated, match="schema 0001"):
+        open_database(url)
+    with open_database(url, upgrade=True) as upgraded:
+        assert Jobs(upgraded).get(1).state is JobState.DELIVERED
+        assert Proofs(upgraded).list_proofs(1) == []
+        deliveries = Deliveries(upgraded)
+        assert deliveries.resend(1, ["pacs"], "me", moment(0)).state is JobState.DELIVERING
+        due = deliveries.claim_due("s1", destination="pacs", lease_s=30, now=moment(1))
+        deliveries.delivered(due.id, "s1", moment(2), asks_proof=True)
+        assert len(Proofs(upgraded).list_proofs(1)) == 1
 
 
 def test_upgrade_by_two_processes_at_once(tmp_path: Path) -> None:

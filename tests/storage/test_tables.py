@@ -18,6 +18,7 @@ from storage.errors import DatabaseError
         (records.JobEvent, tables.JobEventRow),
         (records.ResultRecord, tables.ResultRow),
         (records.DeliveryRecord, tables.DeliveryRow),
+        (records.ProofRecord, tables.ProofRow),
         (records.RoleBeat, tables.RoleHeartbeatRow),
     ],
 )

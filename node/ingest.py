@@ -1,0 +1,66 @@
+"""Make a received instance durable, however it came: file first, then its row."""
+
+from dicom_io.errors import MismatchingInstance
+from dicom_io.headers import read_header
+from node.clock import utc_now
+from storage.catalog import Catalog
+from storage.files import FileStore
+
+
+class Ingest:
+    """Where received instances go.
+
+    Parameters
+    ----------
+    files, catalog
+        The stores.
+    min_free_bytes
+        Disk space that must remain free.
+    """
+
+    def __init__(self, files: FileStore, catalog: Catalog, min_free_bytes: int) -> None:
+        self._files = files
+        self._catalog = catalog
+        self._min_free_bytes = min_free_bytes
+
+    def store(
+        self, content: bytes, *, sop_class_uid: str, sop_instance_uid: str, ae_title: str
+    ) -> None:
+        """Make file and row durable, the file first: a row never points to nothing.
+
+        Parameters
+        ----------
+        content
+            Part-10 file.
+        sop_class_uid, sop_instance_uid
+            What it was announced as.
+        ae_title
+            Whom it is from.
+
+        Raises
+        ------
+        storage.errors.DiskShort
+            Nothing was written.
+        dicom_io.errors.MismatchingInstance
+            It is something else (PS3.4 B.2.3: 0xA9xx).
+        dicom_io.errors.UndecodableInstance, dicom_io.errors.InvalidUid
+        """
+        self._files.check_free(self._min_free_bytes + len(content))
+        spooled = self._files.spool(content)
+        try:
+            header = read_header(spooled)
+            if header.sop_instance_uid != sop_instance_uid:
+                raise MismatchingInstance("SOP Instance UID differs from the request")
+            if header.sop_class_uid != sop_class_uid:
+                raise MismatchingInstance("SOP Class UID differs from the presentation context")
+            stored = self._files.commit_instance(spooled, header)
+        finally:
+            spooled.unlink(missing_ok=True)
+        self._catalog.add_instance(
+            header,
+            path=stored.relative_path,
+            sha256=stored.sha256,
+            size_bytes=stored.size_bytes,
+            calling_ae_title=ae_title,
+            now=utc_now(),
+        )

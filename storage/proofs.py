@@ -1,0 +1,272 @@
+"""What destinations have proven: one row for each delivery to one that is asked for proof.
+
+A prover's name must be unique to its process, because the name is what holds the lease.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from storage.database import Database
+from storage.errors import LeaseLost, NotFound
+from storage.records import DeliveryRecord, JobRecord, ProofRecord
+from storage.states import DeliveryState, JobState, ProofState
+from storage.tables import DeliveryRow, JobRow, ProofRow
+from storage.transitions import (
+    Step,
+    insert_new,
+    job_transaction,
+    lock_job,
+    move,
+    note,
+    record_of,
+)
+
+
+class Proofs:
+    """The proofs of a node; what is proven of all that was asked for makes a job CONFIRMED."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim_due(
+        self, owner: str, *, destination: str, lease_s: float, now: datetime
+    ) -> ProofRecord | None:
+        """Take the proof of this destination that is due the longest, or None.
+
+        No two provers get the same one, unless the lease of the first has run out.
+        """
+        with self._database.write() as session:
+            statement = claim_statement(owner, destination, lease_s, now)
+            proof = session.scalars(statement).one_or_none()
+            return None if proof is None else record_of(ProofRecord, proof)
+
+    def heartbeat(self, delivery_id: int, owner: str, lease_s: float, now: datetime) -> None:
+        """Extend the lease of a proof under way.
+
+        Raises
+        ------
+        NotFound, LeaseLost
+        """
+        with self._database.write() as session:
+            _, proof = _held_proof(session, delivery_id, owner)
+            proof.lease_until = now + timedelta(seconds=lease_s)
+
+    def asked(self, delivery_id: int, owner: str, transaction_uid: str, now: datetime) -> None:
+        """Say that storage commitment is about to be requested; an earlier request is forgotten.
+
+        Raises
+        ------
+        NotFound, LeaseLost
+        """
+        with self._database.write() as session:
+            _, proof = _held_proof(session, delivery_id, owner)
+            proof.transaction_uid, proof.asked_at = transaction_uid, now
+            proof.updated_at = now
+
+    def answered(self, transaction_uid: str, problem: str, now: datetime) -> None:
+        """Say what a destination answered to a request for storage commitment.
+
+        Parameters
+        ----------
+        transaction_uid
+            Of the request.
+        problem
+            What it does not keep, and why; empty where it has committed itself to everything,
+            which makes the next attempt due at once.
+        now
+            The present (aware, UTC).
+
+        Raises
+        ------
+        NotFound
+            No request that waits for an answer has this transaction UID.
+        """
+        with self._database.write() as session:
+            proof = session.scalars(
+                select(ProofRow)
+                .filter_by(transaction_uid=transaction_uid, committed_at=None)
+                .with_for_update()
+            ).one_or_none()
+            if proof is None:
+                raise NotFound("storage commitment transaction", transaction_uid)
+            proof.updated_at = now
+            proof.last_error = problem
+            if problem:
+                proof.transaction_uid = proof.asked_at = None
+            else:
+                proof.committed_at = proof.next_attempt_at = now
+
+    def proven(self, delivery_id: int, owner: str, now: datetime) -> JobRecord:
+        """Say that the destination has proven all; the last one makes the job CONFIRMED.
+
+        Raises
+        ------
+        NotFound, LeaseLost
+        """
+        with job_transaction(self._database) as session:
+            job, proof = _held_proof(session, delivery_id, owner)
+            _end(proof, ProofState.PROVEN, "", now)
+            session.flush()
+            if job.state is JobState.DELIVERED:
+                confirm_if_proven(session, job, owner, now)
+            return record_of(JobRecord, job)
+
+    def attempt_failed(
+        self,
+        delivery_id: int,
+        owner: str,
+        error: str,
+        next_attempt_at: datetime | None,
+        now: datetime,
+    ) -> JobRecord:
+        """Say what is not proven yet, and when to look again; None gives the proof up.
+
+        The job stays as it is; giving up is noted in its history.
+
+        Raises
+        ------
+        NotFound, LeaseLost
+        """
+        with job_transaction(self._database) as session:
+            job, proof = _held_proof(session, delivery_id, owner)
+            if next_attempt_at is not None:
+                _end(proof, ProofState.WAITING, error, now)
+                proof.next_attempt_at = next_attempt_at
+            else:
+                _end(proof, ProofState.GIVEN_UP, error, now)
+                name = session.get_one(DeliveryRow, delivery_id).destination
+                detail = f"not confirmed by {name}: {error}"
+                note(
+                    session, job, Step(to=job.state, actor=owner, now=now, detail=detail), job.state
+                )
+            return record_of(JobRecord, job)
+
+    def get(self, delivery_id: int) -> ProofRecord:
+        """Get the proof of a delivery.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self._database.read() as session:
+            row = session.get(ProofRow, delivery_id)
+            if row is None:
+                raise NotFound("proof of delivery", delivery_id)
+            return record_of(ProofRecord, row)
+
+    def list_proofs(self, job_id: int) -> list[tuple[DeliveryRecord, ProofRecord]]:
+        """List what is to be proven of a job, by destination."""
+        statement = (
+            select(DeliveryRow, ProofRow)
+            .join(ProofRow, ProofRow.delivery_id == DeliveryRow.id)
+            .where(DeliveryRow.job_id == job_id)
+            .order_by(DeliveryRow.destination)
+        )
+        with self._database.read() as session:
+            return [
+                (record_of(DeliveryRecord, delivery), record_of(ProofRecord, proof))
+                for delivery, proof in session.execute(statement)
+            ]
+
+
+def ask_for_proof(session: Session, delivery_id: int, now: datetime) -> None:
+    """Make the proof of a delivery due, as if never tried; what was proven counts no more."""
+    values = {
+        "delivery_id": delivery_id,
+        "state": ProofState.WAITING,
+        "next_attempt_at": now,
+        "created_at": now,
+        "updated_at": now,
+    }
+    if insert_new(session, ProofRow, values):
+        return
+    anew = {
+        "state": ProofState.WAITING,
+        "attempts": 0,
+        "first_attempt_at": None,
+        "next_attempt_at": now,
+        "last_error": "",
+        "owner": None,
+        "lease_until": None,
+        "transaction_uid": None,
+        "asked_at": None,
+        "committed_at": None,
+        "updated_at": now,
+    }
+    session.execute(
+        update(ProofRow)
+        .where(ProofRow.delivery_id == delivery_id)
+        .values(anew)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def confirm_if_proven(session: Session, job: JobRow, actor: str, now: datetime) -> None:
+    """Move a DELIVERED job to CONFIRMED if proof was asked for and all of it is there."""
+    states = session.scalars(
+        select(ProofRow.state)
+        .join(DeliveryRow, DeliveryRow.id == ProofRow.delivery_id)
+        .where(DeliveryRow.job_id == job.id)
+    ).all()
+    if states and all(state is ProofState.PROVEN for state in states):
+        move(session, job, Step(to=JobState.CONFIRMED, actor=actor, now=now))
+
+
+def claim_statement(
+    owner: str, destination: str, lease_s: float, now: datetime
+) -> ReturningUpdate[ProofRow]:
+    """Build the one statement that takes the proof that is due the longest."""
+    due = (
+        select(ProofRow.delivery_id)
+        .join(DeliveryRow, DeliveryRow.id == ProofRow.delivery_id)
+        .where(
+            ProofRow.state == ProofState.WAITING,
+            ProofRow.next_attempt_at <= now,
+            or_(ProofRow.lease_until.is_(None), ProofRow.lease_until < now),
+            DeliveryRow.destination == destination,
+            DeliveryRow.state == DeliveryState.DELIVERED,
+        )
+        .order_by(ProofRow.next_attempt_at, ProofRow.delivery_id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    return (
+        update(ProofRow)
+        .where(ProofRow.delivery_id == due)
+        .values(
+            attempts=ProofRow.attempts + 1,
+            first_attempt_at=func.coalesce(ProofRow.first_attempt_at, now),
+            owner=owner,
+            lease_until=now + timedelta(seconds=lease_s),
+            updated_at=now,
+        )
+        .returning(ProofRow)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _held_proof(session: Session, delivery_id: int, owner: str) -> tuple[JobRow, ProofRow]:
+    """Lock a proof that `owner` has under way, and its job."""
+    job_id = session.scalar(select(DeliveryRow.job_id).filter_by(id=delivery_id))
+    if job_id is None:
+        raise NotFound("delivery", delivery_id)
+    job = lock_job(session, job_id)
+    proof = session.get(ProofRow, delivery_id, with_for_update=True)
+    if proof is None:
+        raise NotFound("proof of delivery", delivery_id)
+    held = proof.owner == owner and proof.lease_until is not None
+    if proof.state is not ProofState.WAITING or not held:
+        raise LeaseLost(job_id, owner, proof.state)
+    return job, proof
+
+
+def _end(proof: ProofRow, state: ProofState, error: str, now: datetime) -> None:
+    """End an attempt."""
+    proof.state = state
+    proof.last_error = error
+    proof.lease_until = None
+    proof.updated_at = now
