@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the work failed, 2 the call or the settings are wrong.
 
 import logging
 import sys
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -215,6 +216,72 @@ def send(
         if refused:
             print_table("Refused", ["file", "answer"], [[a.path, a.answer] for a in refused])
     if refused:
+        raise typer.Exit(1)
+
+
+def _check_uid(value: str) -> str:
+    """Refuse what is no UID: a wildcard would fetch an archive."""
+    from dicom_io.errors import InvalidUid
+    from dicom_io.headers import check_uid
+
+    try:
+        return check_uid(value) if value else value
+    except InvalidUid as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def pull(
+    peer: Annotated[
+        str, typer.Option("--from", help="Peer of the settings, or AETITLE@host:port.")
+    ],
+    study: Annotated[str, typer.Option(callback=_check_uid, help="Study instance UID.")],
+    series: Annotated[
+        str,
+        typer.Option(
+            callback=_check_uid,
+            help="Only the series of this UID; default: all CT series of the study.",
+        ),
+    ] = "",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="'get' (C-GET), or 'move': C-MOVE to this node, which must run and be known to "
+            "the peer."
+        ),
+    ] = "get",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Fetch a study from a PACS into the node, which then treats it as if it had been sent.
+
+    What the node has already is not fetched again, so an interrupted pull is just repeated.
+    """
+    from node.peers import find_peer
+    from node.pull import Retrieval, pull_study
+    from node.services import open_services
+
+    if by not in list(Retrieval):
+        raise typer.BadParameter(f"--by is one of {', '.join(Retrieval)}")
+    settings = load(config, overrides).settings
+    found = find_peer(settings, peer)
+    with progress_bar("hepar pull") as progress:
+        pulled = pull_study(
+            open_services(settings),
+            found,
+            study,
+            series_uid=series,
+            retrieval=Retrieval(by),
+            on_progress=lambda share: progress("fetching", share),
+        )
+    if as_json:
+        print_json([asdict(one) for one in pulled])
+    else:
+        columns = ["series", "modality", "offered", "fetched", "missing"]
+        rows = [[p.series_uid, p.modality, p.offered, p.fetched, len(p.missing)] for p in pulled]
+        print_table(f"From {found.ae_title}", columns, rows)
+    if any(one.missing for one in pulled):
         raise typer.Exit(1)
 
 

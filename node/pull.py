@@ -1,0 +1,163 @@
+"""Fetch a study from a peer: what the node has already is not fetched again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from config import PeerSettings
+from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
+from node.errors import NotThere
+from node.ingest import Ingest
+from node.query import find, get, make_key, move
+from node.scp import answer_store
+from node.services import Services
+
+_BATCH = 64
+"""So many instances are named in one request; an interrupted pull repeats no more than these."""
+
+
+class Retrieval(StrEnum):
+    """How instances come."""
+
+    GET = "get"
+    """On the association that asks for them."""
+    MOVE = "move"
+    """The peer sends them to our receiver, which must run and be known to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulledSeries:
+    """What became of one series."""
+
+    series_uid: str
+    modality: str
+    offered: int
+    """Instances that the peer lists."""
+    fetched: int
+    missing: tuple[str, ...]
+    """SOP instance UIDs that the peer lists and did not send."""
+
+
+def pull_study(
+    services: Services,
+    peer: PeerSettings,
+    study_uid: str,
+    *,
+    series_uid: str = "",
+    retrieval: Retrieval = Retrieval.GET,
+    on_progress: Callable[[float], None] = lambda _share: None,
+) -> list[PulledSeries]:
+    """Fetch the series of a study.
+
+    Parameters
+    ----------
+    services
+        Stores and settings.
+    peer
+        Who has it.
+    study_uid
+        Which study.
+    series_uid
+        Only this series, whatever its modality; all CT series by default.
+    retrieval
+        How instances come.
+    on_progress
+        Told the share of the instances that is there.
+
+    Raises
+    ------
+    NotThere
+        When the peer lists no such series.
+    PeerUnreachable
+        When no association comes about; what came before is kept.
+    PeerRefused
+        When a query or a retrieval fails; what came before is kept.
+    """
+    offers = list(_list_offers(services, peer, study_uid, series_uid))
+    if not offers:
+        raise NotThere(
+            f"{peer.ae_title} lists no {'such' if series_uid else 'CT'} series in the study "
+            f"{study_uid}"
+        )
+    wanted = sum(len(offer.instance_uids) for offer in offers)
+    ready = 0
+    pulled = []
+    for offer in offers:
+        before = _missing(services, offer.instance_uids)
+        ready += len(offer.instance_uids) - len(before)
+        for start in range(0, len(before), _BATCH):
+            part = before[start : start + _BATCH]
+            _retrieve(services, peer, offer.key(study_uid, part), retrieval)
+            ready += len(part)
+            on_progress(ready / wanted)
+        missing = _missing(services, before)
+        pulled.append(
+            PulledSeries(
+                series_uid=offer.series_uid,
+                modality=offer.modality,
+                offered=len(offer.instance_uids),
+                fetched=len(before) - len(missing),
+                missing=tuple(missing),
+            )
+        )
+    return pulled
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Offer:
+    """A series that a peer lists."""
+
+    series_uid: str
+    modality: str
+    instance_uids: tuple[str, ...]
+
+    def key(self, study_uid: str, instance_uids: Sequence[str]) -> Dataset:
+        return make_key(
+            "IMAGE",
+            StudyInstanceUID=study_uid,
+            SeriesInstanceUID=self.series_uid,
+            SOPInstanceUID=list(instance_uids),
+        )
+
+
+def _list_offers(
+    services: Services, peer: PeerSettings, study_uid: str, series_uid: str
+) -> Iterator[_Offer]:
+    node = services.settings.node
+    wanted = make_key(
+        "SERIES",
+        StudyInstanceUID=study_uid,
+        SeriesInstanceUID=series_uid,
+        Modality="" if series_uid else "CT",
+    )
+    for series in find(node, peer, wanted):
+        uid = str(series.SeriesInstanceUID)
+        each = make_key(
+            "IMAGE", StudyInstanceUID=study_uid, SeriesInstanceUID=uid, SOPInstanceUID=""
+        )
+        uids = sorted({str(match.SOPInstanceUID) for match in find(node, peer, each)})
+        yield _Offer(
+            series_uid=uid, modality=str(series.get("Modality", "")), instance_uids=tuple(uids)
+        )
+
+
+def _missing(services: Services, instance_uids: Sequence[str]) -> list[str]:
+    return [uid for uid in instance_uids if services.catalog.find_instance(uid) is None]
+
+
+def _retrieve(services: Services, peer: PeerSettings, key: Dataset, retrieval: Retrieval) -> None:
+    settings = services.settings
+    if retrieval is Retrieval.MOVE:
+        move(settings.node, peer, key)
+        return
+    receive = settings.receive
+    ingest = Ingest(services.files, services.catalog, receive.min_free_bytes)
+    classes = (*STORAGE_SOP_CLASSES, *receive.extra_sop_classes)
+
+    def keep(event: evt.Event) -> Dataset:
+        return answer_store(ingest, event, peer.ae_title)
+
+    get(settings.node, peer, key, dict.fromkeys(classes, ACCEPTED_TRANSFER_SYNTAXES), keep)
