@@ -59,9 +59,9 @@ def get_instance(
 
 
 def find_differences(path: Path, other: Dataset) -> list[str]:
-    """Name the attributes in which an object differs from a file, a few of them at most.
+    """Name the attributes of a file that an object has lost or changed, a few of them at most.
 
-    Group lengths may differ: they are about the encoding.
+    What a peer adds is left aside, as archives do; so are group lengths, which are encoding.
 
     Parameters
     ----------
@@ -71,9 +71,12 @@ def find_differences(path: Path, other: Dataset) -> list[str]:
         Data set of the object.
     """
     ours = dcmread(path)
-    tags = sorted({*ours.keys(), *other.keys()})
-    differing = [tag for tag in tags if tag.element != 0 and ours.get(tag) != other.get(tag)]
-    return [ours.get(tag, other.get(tag)).name for tag in differing[:_NAMED]]
+    differing = [
+        element.name
+        for element in ours
+        if element.tag.element != 0 and element != other.get(element.tag)
+    ]
+    return differing[:_NAMED]
 
 
 def _key(study_uid: str, result: NewResult) -> Dataset:

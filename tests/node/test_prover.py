@@ -182,12 +182,14 @@ def test_what_is_lost_is_named_until_it_is_there(delivered, archive, kind: str, 
     assert (state, proof.state, proof.attempts) == (JobState.CONFIRMED, ProofState.PROVEN, 2)
 
 
-def test_what_was_changed_is_named(delivered, archive: Archive):
+def test_what_was_changed_is_named_and_what_was_added_is_not(delivered, archive: Archive):
     held = delivered("get")
     for one in archive.kept.values():
         one.PatientID = "SOMEBODY ELSE"
+        one.RetrieveAETitle = "ARCHIVE"
+        del one.StudyDate
     _, proof = prove(held)
-    assert proof.last_error == "get: ARCHIVE has changed seg.dcm: Patient ID"
+    assert proof.last_error == "get: ARCHIVE has changed seg.dcm: Study Date, Patient ID"
 
 
 def test_a_refused_request_is_asked_anew(delivered, archive: Archive):
