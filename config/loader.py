@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from config.errors import SettingsError
-from config.settings import Settings
+from config.settings import Settings, TlsSettings
 
 ENV_PREFIX = "HEPAR_"
 ENV_DELIMITER = "__"
@@ -192,6 +192,14 @@ def _anchor(settings: Settings, base: Path) -> Settings:
     return settings.model_copy(
         update={
             "data_dir": base / settings.data_dir,
+            "node": settings.node.model_copy(update={"tls": _anchor_tls(settings.node.tls, base)}),
             "inference": settings.inference.model_copy(update={"model": model}),
         }
     )
+
+
+def _anchor_tls(tls: TlsSettings | None, base: Path) -> TlsSettings | None:
+    if tls is None:
+        return None
+    files = {name: base / getattr(tls, name) for name in ("certificate", "key", "authorities")}
+    return tls.model_copy(update=files)

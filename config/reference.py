@@ -49,7 +49,7 @@ def settings_reference() -> str:
 
 def _section(name: str, field: FieldInfo) -> Iterator[str]:
     """Give a section, and the sections within it after it."""
-    model: Any = field.annotation
+    model: Any = _section_model(field)
     yield f"\n## {name}\n\n{(model.__doc__ or '').strip()}\n\n"
     yield from _table(_plain_fields(model))
     for inner, inner_field in model.model_fields.items():
@@ -58,7 +58,14 @@ def _section(name: str, field: FieldInfo) -> Iterator[str]:
 
 
 def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    return _section_model(field) is not None
+
+
+def _section_model(field: FieldInfo) -> type[BaseModel] | None:
+    """Give the model of a section, also of one that may be left out; None for a plain key."""
+    kinds = [kind for kind in typing.get_args(field.annotation) if kind is not type(None)]
+    kind = kinds[0] if len(kinds) == 1 else field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _plain_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:

@@ -60,6 +60,30 @@ class RuleAction(StrEnum):
     SKIP = "skip"
 
 
+class PeerTls(StrEnum):
+    """Whether associations to a peer are encrypted."""
+
+    OFF = "off"
+    """They are not."""
+    ON = "on"
+    """They are; the peer's certificate is checked, and the name in it must be `host`."""
+    ANY_NAME = "any-name"
+    """They are; the certificate is checked, but not the name in it."""
+
+
+class TlsSettings(_Section):
+    """DICOM TLS (PS3.15 B.13): the certificate of this node, and whom it trusts."""
+
+    port: Port = Field(2762, description="TCP port for TLS.")
+    only: bool = Field(default=False, description="Do not listen on `node.port`, without TLS.")
+    certificate: Path = Field(description="PEM file: our certificate, and those that signed it.")
+    key: Path = Field(description="PEM file: our private key, without a password.")
+    authorities: Path = Field(description="PEM file: who signs the certificates of peers.")
+    ask_certificate: bool = Field(
+        default=True, description="Refuse callers that have no certificate of such an authority."
+    )
+
+
 class NodeSettings(_Section):
     """The application entity of this node."""
 
@@ -80,6 +104,7 @@ class NodeSettings(_Section):
     network_timeout_s: float = Field(
         60.0, gt=0, description="Longest silence on an open association before it is aborted."
     )
+    tls: TlsSettings | None = Field(None, description="DICOM TLS; none means no TLS.")
 
 
 class PeerSettings(_Section):
@@ -88,6 +113,11 @@ class PeerSettings(_Section):
     ae_title: AeTitle = Field(description="AE title of the peer.")
     host: str = Field(description="Host name or address of the peer.")
     port: Port = Field(104, description="TCP port of the peer.")
+    tls: PeerTls = Field(
+        PeerTls.OFF,
+        description="'on' encrypts associations to it, with the certificate of [node.tls]; "
+        "'any-name' does not check the name in its certificate.",
+    )
     roles: frozenset[PeerRole] = Field(
         frozenset(), description="What it may do: 'source' sends to us, 'destination' gets results."
     )
@@ -404,6 +434,13 @@ class Settings(BaseSettings):
         """Take the arguments only, so that a `Settings` value never depends on its surroundings."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    @model_validator(mode="after")
+    def _tls_has_a_certificate(self) -> "Settings":
+        wanting = [name for name, peer in self.peers.items() if peer.tls is not PeerTls.OFF]
+        if wanting and self.node.tls is None:
+            raise ValueError(f"peers.{wanting[0]}.tls needs the section [node.tls]")
+        return self
 
     @model_validator(mode="after")
     def _series_numbers_differ(self) -> "Settings":

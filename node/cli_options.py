@@ -53,13 +53,18 @@ def check_settings(settings: Settings) -> None:
     ------
     config.SettingsError
         When a rule names an attribute that there is not.
+    node.errors.UnusableTls
+        When a certificate of [node.tls] cannot be used.
     """
     from dicom_io.rules import check_rules
+    from node.tls import make_server_context
 
     try:
         check_rules(settings.rules)
     except ValueError as error:
         raise SettingsError(f"The rules cannot be used: {error}") from error
+    if settings.node.tls is not None:
+        make_server_context(settings.node.tls)
 
 
 def passed_on(config: Path | None, overrides: list[str] | None) -> list[str]:

@@ -64,5 +64,9 @@ class WrongModel(NodeError):
         )
 
 
+class UnusableTls(WrongCall):
+    """Certificate, key or authorities cannot be used."""
+
+
 class JobPutBack(NodeError):
     """The job in hand cannot go on now; it returns to the queue without losing an attempt."""

@@ -23,6 +23,7 @@ from node.clock import utc_now
 from node.commitment import handle_report
 from node.dimse_status import DimseStatus, status_response
 from node.ingest import Ingest
+from node.tls import make_server_context, start_tls_server
 from storage.catalog import Catalog
 from storage.errors import DiskShort
 from storage.files import FileStore
@@ -44,17 +45,19 @@ class Receiver:
         self._settings = settings
         self._proofs = proofs
         self._ingest = Ingest(files, catalog, settings.receive.min_free_bytes)
-        self._server: ThreadedAssociationServer | None = None
+        self._servers: list[ThreadedAssociationServer] = []
         self._reporters: WeakSet[Association] = WeakSet()
         """Associations of archives that are no sources."""
 
-    def start(self) -> int:
-        """Listen, and give the port that is listened on.
+    def start(self) -> list[int]:
+        """Listen, and give the ports that are listened on: without TLS, with TLS, or both.
 
         Raises
         ------
         OSError
-            When the address cannot be bound.
+            When an address cannot be bound.
+        UnusableTls
+            When the certificate cannot be used.
         """
         node = self._settings.node
         ae = _application_entity(node, self._settings.receive.extra_sop_classes)
@@ -64,25 +67,29 @@ class Receiver:
             (evt.EVT_C_STORE, self._handle_store),
             (evt.EVT_N_EVENT_REPORT, handle_report, [self._take_report]),
         ]
-        self._server = ae.start_server((node.host, node.port), block=False, evt_handlers=handlers)
-        if self._server is None:
-            raise OSError(f"cannot listen on {node.host}:{node.port}")
-        port = int(self._server.server_address[1])
+        if node.tls is None or not node.tls.only:
+            server = ae.start_server((node.host, node.port), block=False, evt_handlers=handlers)
+            self._servers.append(server)
+        if node.tls is not None:
+            address = (node.host, node.tls.port)
+            self._servers.append(
+                start_tls_server(ae, address, make_server_context(node.tls), handlers)
+            )
+        ports = [int(server.server_address[1]) for server in self._servers]
         logger.info(
-            "listening", extra={"action": "listen", "ae_title": node.ae_title, "port": port}
+            "listening", extra={"action": "listen", "ae_title": node.ae_title, "ports": ports}
         )
-        return port
+        return ports
 
     def stop(self) -> None:
-        """Close the listening socket and abort open associations."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        server.shutdown()
-        # One that was rejected only waits for its peer to close; aborting it is an error there.
-        for assoc in server.ae.active_associations:
-            if not assoc.is_rejected:
-                assoc.abort()
+        """Close the listening sockets and abort open associations."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.shutdown()
+            # One that was rejected only waits for its peer to close; aborting it is an error there.
+            for assoc in server.ae.active_associations:
+                if not assoc.is_rejected:
+                    assoc.abort()
 
     def _check_caller(self, event: evt.Event) -> None:
         """Reject an association of an unknown peer (PS3.8 9.3.4)."""

@@ -14,8 +14,9 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 from pynetdicom.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 
-from config import NodeSettings, PeerSettings
+from config import NodeSettings, PeerSettings, PeerTls
 from node.errors import PeerRefused, PeerUnreachable
+from node.tls import make_client_context
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,8 @@ def associate(
     ae.dimse_timeout = node.dimse_timeout_s
     ae.network_timeout = node.network_timeout_s
     ae.connection_timeout = node.acse_timeout_s
+    if peer.tls is not PeerTls.OFF and node.tls is not None:
+        extras["tls_args"] = (make_client_context(node.tls, peer.tls), peer.host)
     assoc = ae.associate(
         peer.host,
         peer.port,

@@ -76,7 +76,7 @@ def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..
         catalog, proofs = Catalog(database), Proofs(database)
         receiver = Receiver(settings, files=files, catalog=catalog, proofs=proofs)
         running.append(receiver)
-        return Listening(receiver=receiver, port=receiver.start(), files=files, catalog=catalog)
+        return Listening(receiver=receiver, port=receiver.start()[0], files=files, catalog=catalog)
 
     yield start
     for receiver in running:
