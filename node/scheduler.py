@@ -181,16 +181,15 @@ class Scheduler:
 
     def prove(self, destination: str) -> None:
         """Let one destination prove what is due, until nothing is or something is missing."""
-        lease_s, proofs = self._services.settings.queue.lease_s, self._services.proofs
+        lease_s = self._services.settings.queue.lease_s
         while True:
-            proof = proofs.claim_due(
+            proof = self._services.proofs.claim_due(
                 self._owner, destination=destination, lease_s=lease_s, now=utc_now()
             )
             if proof is None:
                 return
-            renew = partial(proofs.heartbeat, proof.delivery_id, self._owner, lease_s)
             try:
-                with LeaseKeeper(lambda: renew(utc_now()), lease_s):  # noqa: B023
+                with LeaseKeeper(partial(self._renew_proof, proof), lease_s):
                     problem = self._prover.attempt(proof, destination)
                 self._record_proof(proof, destination, problem)
             except (LeaseLost, StaleJob):
@@ -198,6 +197,12 @@ class Scheduler:
             else:
                 if problem:
                     return
+
+    def _renew_proof(self, proof: ProofRecord) -> None:
+        lease_s = self._services.settings.queue.lease_s
+        self._services.proofs.heartbeat(
+            proof.delivery_id, self._owner, lease_s=lease_s, now=utc_now()
+        )
 
     def _record_proof(self, proof: ProofRecord, destination: str, problem: str) -> None:
         now = utc_now()
