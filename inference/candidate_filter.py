@@ -38,6 +38,7 @@ class CandidateFilter:
             raise ModelPackageError(f"{path}: there are no features {', '.join(unknown)}")
         self._columns = [FEATURES.index(name) for name in stage.features]
         self._threshold = stage.threshold
+        self._max_log_volume = np.log(stage.max_volume_ml)
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), providers=["CPUExecutionProvider"]
@@ -86,7 +87,8 @@ class CandidateFilter:
             How many were dropped.
         """
         candidates = find_candidates(probabilities, label_values, image, spacing_mm)
-        dropped = self.judge(candidates.features) < self._threshold
+        small = candidates.features[:, FEATURES.index("log_volume_ml")] <= self._max_log_volume
+        dropped = small & (self.judge(candidates.features) < self._threshold)
         voxels = np.concatenate([[False], dropped])[candidates.components]
         tumor = probabilities[label_values.index(Label.TUMOR)]
         probabilities[label_values.index(Label.LIVER)][voxels] += tumor[voxels]

@@ -201,6 +201,11 @@ class CandidateStage(WeightFile):
     threshold: float = Field(
         gt=0, lt=1, description="A candidate that is less likely a lesion is dropped."
     )
+    max_volume_ml: float = Field(
+        gt=0,
+        description="Larger candidates are kept whatever the classifier says: it has never seen a "
+        "false one of that size.",
+    )
 
 
 class ModelManifest(_Section):

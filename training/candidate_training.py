@@ -38,7 +38,7 @@ _TREES, _DEPTH, _LEAF = 200, 6, 2
 _SEED = 0
 _LEAST_SHARE = 0.1
 """A candidate is a lesion where at least this share of it is annotated tumor."""
-_KEPT_SHARE = 0.97
+_KEPT_SHARE = 0.9
 """Share of the true candidates that the threshold keeps."""
 _OPSETS = {"": 17, "ai.onnx.ml": 3}
 
@@ -64,6 +64,8 @@ class FilterScore:
     kept: int
     kept_lesions: int
     threshold: float
+    max_volume_ml: float
+    """Of the largest candidate that is no lesion: nothing larger is judged."""
 
     @property
     def precision_before(self) -> float | None:
@@ -191,13 +193,16 @@ def judge_filter(candidates: LabeledCandidates) -> FilterScore:
         forest = _make_forest().fit(candidates.features[~apart], known)
         probability[apart] = forest.predict_proba(candidates.features[apart])[:, 1]
     threshold = _choose_threshold(probability[candidates.is_lesion])
-    kept = probability >= threshold
+    volumes_ml = np.exp(candidates.features[:, FEATURES.index("log_volume_ml")])
+    max_volume_ml = float(volumes_ml[~candidates.is_lesion].max())
+    kept = (probability >= threshold) | (volumes_ml > max_volume_ml)
     return FilterScore(
         candidates=len(kept),
         lesions=int(candidates.is_lesion.sum()),
         kept=int(kept.sum()),
         kept_lesions=int((kept & candidates.is_lesion).sum()),
         threshold=threshold,
+        max_volume_ml=max_volume_ml,
     )
 
 
@@ -222,6 +227,7 @@ def _write(forest: RandomForestClassifier, package: ModelPackage, score: FilterS
         "sha256": hashlib.sha256(content).hexdigest(),
         "features": list(FEATURES),
         "threshold": score.threshold,
+        "max_volume_ml": score.max_volume_ml,
     }
     _replace(path, tomli_w.dumps(manifest).encode("utf-8"))
     read_package(package.folder)

@@ -134,8 +134,14 @@ def filter_file(tmp_path: Path) -> Path:
     return path
 
 
-def stage(*features: str) -> CandidateStage:
-    return CandidateStage(file="candidates.onnx", sha256="0" * 64, features=features, threshold=0.5)
+def stage(*features: str, max_volume_ml: float = 100.0) -> CandidateStage:
+    return CandidateStage(
+        file="candidates.onnx",
+        sha256="0" * 64,
+        features=features,
+        threshold=0.5,
+        max_volume_ml=max_volume_ml,
+    )
 
 
 def test_what_is_no_lesion_becomes_liver(
@@ -151,6 +157,16 @@ def test_what_is_no_lesion_becomes_liver(
     assert (probabilities[1][SMALL] > 0.5).all()
     probabilities[2] = 0
     assert chosen.apply(probabilities, LABELS, image, SPACING_MM) == 0
+
+
+def test_what_is_larger_than_any_false_candidate_known_is_kept(
+    filter_file: Path, box: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> None:
+    probabilities, image = box
+    small_ml = SMALL.sum() * np.prod(SPACING_MM) / 1000
+    for limit_ml, dropped in ((0.99 * small_ml, 0), (1.01 * small_ml, 1)):
+        chosen = CandidateFilter(stage("mean_probability", max_volume_ml=limit_ml), filter_file)
+        assert chosen.apply(probabilities.copy(), LABELS, image, SPACING_MM) == dropped
 
 
 def test_an_unknown_feature_and_a_damaged_file_are_refused(filter_file: Path) -> None:
