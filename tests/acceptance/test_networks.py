@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-STEPS = 120
+STEPS = 80
 LIVER_DICE = 0.8
 
 
@@ -77,6 +77,8 @@ def make_package(phantom: Phantom, folder: Path) -> Path:
     shutil.copy(shipped / "locator.onnx", package)
     manifest = tomllib.loads((shipped / MANIFEST_NAME).read_text(encoding="utf-8"))
     manifest["name"] = "one-slice"
+    # The filter knows the candidates of the shipped network, not those of this one.
+    del manifest["candidates"]
     manifest["segmenter"] = export_stage(run, package / "segmenter.onnx")
     (package / MANIFEST_NAME).write_text(tomli_w.dumps(manifest), encoding="utf-8")
     return package
