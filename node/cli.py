@@ -219,13 +219,13 @@ def send(
         raise typer.Exit(1)
 
 
-def _check_uid(value: str) -> str:
-    """Refuse what is no UID: a wildcard would fetch an archive."""
+def _check_uid(value: str | None) -> str | None:
+    """Refuse what is no UID: nothing, or a wildcard, would fetch an archive."""
     from dicom_io.errors import InvalidUid
     from dicom_io.headers import check_uid
 
     try:
-        return check_uid(value) if value else value
+        return None if value is None else check_uid(value)
     except InvalidUid as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -237,12 +237,12 @@ def pull(
     ],
     study: Annotated[str, typer.Option(callback=_check_uid, help="Study instance UID.")],
     series: Annotated[
-        str,
+        str | None,
         typer.Option(
             callback=_check_uid,
             help="Only the series of this UID; default: all CT series of the study.",
         ),
-    ] = "",
+    ] = None,
     by: Annotated[
         str,
         typer.Option(
@@ -271,7 +271,7 @@ def pull(
             open_services(settings),
             found,
             study,
-            series_uid=series,
+            series_uid=series or "",
             retrieval=Retrieval(by),
             on_progress=lambda share: progress("fetching", share),
         )

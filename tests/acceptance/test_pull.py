@@ -65,7 +65,7 @@ def test_wrong_calls_say_what_is_wrong(node: NodeProcess, synthetic_ct: Syntheti
     nowhere = node.hepar("pull", "--from", "archive", "--study", "1.2.3.4")
     assert nowhere.returncode == 1
     assert "lists no CT series in the study 1.2.3.4" in " ".join(nowhere.stderr.split())
-    for study in ("*", "1.2\\1.3", "../etc"):
+    for study in ("", "*", "1.2\\1.3", "../etc"):
         refused = node.hepar("pull", "--from", "archive", "--study", study)
         assert refused.returncode == 2, study
     unknown = node.hepar("pull", "--from", "archve", "--study", "1.2.3")
