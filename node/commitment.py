@@ -17,8 +17,8 @@ from node.scu import associate, describe_status
 from storage.errors import NotFound
 from storage.records import NewResult
 
-Answer = Callable[[str, str], None]
-"""Takes a transaction UID, and what is not kept in words, empty where everything is."""
+Answer = Callable[[str, frozenset[str], str], None]
+"""Takes a transaction UID, the SOP instance UIDs that are kept, and what is not, in words."""
 
 REQUEST_ACTION = 1
 """Action type ID of a request (PS3.4 J.3.2)."""
@@ -111,7 +111,7 @@ def handle_report(event: evt.Event, on_answer: Answer) -> tuple[int, None]:
     """Take the report on a request (PS3.4 J.3.3), on whichever association it comes."""
     try:
         report = event.event_information
-        on_answer(str(report.TransactionUID), describe_report(report))
+        on_answer(str(report.TransactionUID), _list_kept(report), describe_report(report))
     except AttributeError:
         return int(DimseStatus.INVALID_ARGUMENT), None
     except NotFound:
@@ -120,7 +120,7 @@ def handle_report(event: evt.Event, on_answer: Answer) -> tuple[int, None]:
 
 
 def describe_report(report: Dataset) -> str:
-    """Say what a peer does not keep, and why; empty where it keeps everything.
+    """Say what a peer does not keep, and why; empty where it names nothing of that kind.
 
     Parameters
     ----------
@@ -130,6 +130,12 @@ def describe_report(report: Dataset) -> str:
     return "; ".join(
         f"does not keep {item.ReferencedSOPInstanceUID}: {_reason(item)}"
         for item in report.get("FailedSOPSequence") or ()
+    )
+
+
+def _list_kept(report: Dataset) -> frozenset[str]:
+    return frozenset(
+        str(item.ReferencedSOPInstanceUID) for item in report.get("ReferencedSOPSequence") or ()
     )
 
 

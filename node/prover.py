@@ -107,8 +107,8 @@ class Prover:
         transaction_uid = str(generate_uid(prefix=None))
         proofs.asked(question.proof.delivery_id, self._owner, transaction_uid, now=utc_now())
 
-        def take(uid: str, problem: str) -> None:
-            proofs.answered(uid, problem, now=utc_now())
+        def take(uid: str, kept: frozenset[str], problem: str) -> None:
+            proofs.answered(uid, kept=kept, problem=problem, now=utc_now())
             answered.set()
 
         try:
@@ -123,7 +123,7 @@ class Prover:
         except NodeError as error:
             # Nobody will answer it now; the next attempt asks anew.
             with contextlib.suppress(NotFound):
-                proofs.answered(transaction_uid, str(error), now=utc_now())
+                proofs.answered(transaction_uid, kept=(), problem=str(error), now=utc_now())
             raise
 
     def _find(self, question: _Question) -> str:

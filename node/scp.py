@@ -112,11 +112,11 @@ class Receiver:
         )
         event.assoc.kill()
 
-    def _take_report(self, transaction_uid: str, problem: str) -> None:
-        self._proofs.answered(transaction_uid, problem, now=utc_now())
+    def _take_report(self, transaction_uid: str, kept: frozenset[str], problem: str) -> None:
+        self._proofs.answered(transaction_uid, kept=kept, problem=problem, now=utc_now())
         logger.info(
             "storage commitment: %s",
-            problem or "all is kept",
+            problem or f"{len(kept)} instances are kept",
             extra={"action": "commit", "transaction_uid": transaction_uid},
         )
 

@@ -3,6 +3,7 @@
 A prover's name must be unique to its process, because the name is what holds the lease.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select, update
@@ -13,7 +14,7 @@ from storage.database import Database
 from storage.errors import LeaseLost, NotFound
 from storage.records import DeliveryRecord, JobRecord, ProofRecord
 from storage.states import DeliveryState, JobState, ProofState
-from storage.tables import DeliveryRow, JobRow, ProofRow
+from storage.tables import DeliveryRow, JobRow, ProofRow, ResultRow
 from storage.transitions import (
     Step,
     insert_new,
@@ -66,16 +67,22 @@ class Proofs:
             proof.transaction_uid, proof.asked_at = transaction_uid, now
             proof.updated_at = now
 
-    def answered(self, transaction_uid: str, problem: str, now: datetime) -> None:
+    def answered(
+        self, transaction_uid: str, *, kept: Collection[str], problem: str, now: datetime
+    ) -> None:
         """Say what a destination answered to a request for storage commitment.
+
+        Where it keeps all results, the next attempt is due at once.
 
         Parameters
         ----------
         transaction_uid
             Of the request.
+        kept
+            SOP instance UIDs of what it commits itself to keep; a result that is not among them
+            is not kept, whether it was named or not.
         problem
-            What it does not keep, and why; empty where it has committed itself to everything,
-            which makes the next attempt due at once.
+            What it does not keep, and why; may be empty.
         now
             The present (aware, UTC).
 
@@ -92,6 +99,7 @@ class Proofs:
             ).one_or_none()
             if proof is None:
                 raise NotFound("storage commitment transaction", transaction_uid)
+            problem = problem or _name_unmentioned(session, proof, kept)
             proof.updated_at = now
             proof.last_error = problem
             if problem:
@@ -170,6 +178,18 @@ class Proofs:
                 (record_of(DeliveryRecord, delivery), record_of(ProofRecord, proof))
                 for delivery, proof in session.execute(statement)
             ]
+
+
+def _name_unmentioned(session: Session, proof: ProofRow, kept: Collection[str]) -> str:
+    """Say which results a destination does not mention; empty where it keeps them all."""
+    results = session.scalars(
+        select(ResultRow)
+        .join(DeliveryRow, DeliveryRow.job_id == ResultRow.job_id)
+        .where(DeliveryRow.id == proof.delivery_id)
+        .order_by(ResultRow.id)
+    )
+    unmentioned = [result.path for result in results if result.sop_instance_uid not in kept]
+    return f"does not mention {', '.join(unmentioned)}" if unmentioned else ""
 
 
 def ask_for_proof(session: Session, delivery_id: int, now: datetime) -> None:

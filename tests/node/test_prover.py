@@ -209,7 +209,9 @@ def test_a_request_that_nobody_answers_stands(delivered, archive: Archive, monke
     assert first.last_error.startswith("commitment: waits for the answer of ARCHIVE to 2.25.")
     _, second = prove(held)
     assert second.transaction_uid == first.transaction_uid
-    held.services.proofs.answered(first.transaction_uid, "", second.updated_at)
+    held.services.proofs.answered(
+        first.transaction_uid, kept=archive.kept, problem="", now=second.updated_at
+    )
     assert prove(held)[0] is JobState.CONFIRMED
 
 

@@ -6,6 +6,7 @@ from storage.errors import LeaseLost, NotFound
 from storage.states import DeliveryState, JobState, ProofState
 
 TRANSACTION = "2.25.77"
+KEPT = ("2.25.1", "2.25.2")
 
 
 def test_what_asks_for_no_proof_stays_delivered(node: Any) -> None:
@@ -71,7 +72,7 @@ def test_results_sent_again_are_proven_again(node: Any, moment: Any) -> None:
     node.deliver(asks_proof=True)
     proof = node.claim_proof()
     node.proofs.asked(proof.delivery_id, "p1", TRANSACTION, moment(51))
-    node.proofs.answered(TRANSACTION, "", moment(52))
+    node.proofs.answered(TRANSACTION, kept=KEPT, problem="", now=moment(52))
     assert node.proofs.proven(proof.delivery_id, "p1", moment(53)).state is JobState.CONFIRMED
     assert node.deliveries.resend(1, ["pacs"], "me", moment(60)).state is JobState.DELIVERING
     assert node.claim_proof(second=61) is None, "it is not delivered yet"
@@ -87,11 +88,11 @@ def test_an_answer_makes_the_proof_due_at_once(node: Any, moment: Any) -> None:
     node.proofs.asked(proof.delivery_id, "p1", TRANSACTION, moment(51))
     node.proofs.attempt_failed(proof.delivery_id, "p1", "waits", moment(500), moment(52))
     assert node.claim_proof(second=60) is None
-    node.proofs.answered(TRANSACTION, "", moment(61))
+    node.proofs.answered(TRANSACTION, kept=KEPT, problem="", now=moment(61))
     proof = node.claim_proof(second=61)
     assert (proof.committed_at, proof.last_error) == (moment(61), "")
     with pytest.raises(NotFound, match=f"storage commitment transaction {TRANSACTION}"):
-        node.proofs.answered(TRANSACTION, "", moment(62))
+        node.proofs.answered(TRANSACTION, kept=KEPT, problem="", now=moment(62))
 
 
 def test_a_refusal_is_kept_and_asked_anew_when_due(node: Any, moment: Any) -> None:
@@ -100,11 +101,23 @@ def test_a_refusal_is_kept_and_asked_anew_when_due(node: Any, moment: Any) -> No
     proof = node.claim_proof()
     node.proofs.asked(proof.delivery_id, "p1", TRANSACTION, moment(51))
     node.proofs.attempt_failed(proof.delivery_id, "p1", "waits", moment(500), moment(52))
-    node.proofs.answered(TRANSACTION, "sr.dcm: no such object", moment(61))
+    node.proofs.answered(
+        TRANSACTION, kept=KEPT[:1], problem="sr.dcm: no such object", now=moment(61)
+    )
     found = node.proofs.get(proof.delivery_id)
     assert (found.last_error, found.transaction_uid) == ("sr.dcm: no such object", None)
     assert node.claim_proof(second=61) is None
     assert node.claim_proof(second=500).asked_at is None
+
+
+def test_a_report_that_leaves_a_result_out_proves_nothing(node: Any, moment: Any) -> None:
+    node.produced()
+    node.deliver(asks_proof=True)
+    proof = node.claim_proof()
+    node.proofs.asked(proof.delivery_id, "p1", TRANSACTION, moment(51))
+    node.proofs.answered(TRANSACTION, kept=KEPT[:1], problem="", now=moment(52))
+    found = node.proofs.get(proof.delivery_id)
+    assert (found.last_error, found.committed_at) == ("does not mention sr.dcm", None)
 
 
 def test_a_dead_prover_loses_its_proof(node: Any, moment: Any) -> None:
@@ -136,4 +149,4 @@ def test_no_such_proof(node: Any, moment: Any) -> None:
     with pytest.raises(NotFound, match="delivery 9"):
         node.proofs.proven(9, "p1", moment(50))
     with pytest.raises(NotFound, match=r"2\.25\.1"):
-        node.proofs.answered("2.25.1", "", moment(50))
+        node.proofs.answered("2.25.1", kept=KEPT, problem="", now=moment(50))
