@@ -63,8 +63,11 @@ def _make_context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
     return context
 
 
-class TlsAssociationServer(ThreadedAssociationServer):  # type: ignore[misc]  # not typed
+class TlsAssociationServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is not typed
     """A server that shakes hands in the thread of each caller: a silent one holds up nobody."""
+
+    daemon_threads = True
+    """Else closing the server would wait for the handshakes of silent callers."""
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection, without more."""

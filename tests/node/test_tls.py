@@ -18,6 +18,8 @@ from storage.database import upgrade_database
 
 pytestmark = pytest.mark.peer
 
+HANDSHAKE_S = NodeSettings().acse_timeout_s
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -80,6 +82,7 @@ class Listening:
     services: Services
     port: int
     tls_port: int
+    receiver: Receiver
 
     @property
     def instances(self) -> int:
@@ -108,7 +111,7 @@ def listen(
         )
         running.append(receiver)
         receiver.start()
-        return Listening(services=services, port=port, tls_port=tls_port)
+        return Listening(services=services, port=port, tls_port=tls_port, receiver=receiver)
 
     yield start
     for receiver in running:
@@ -163,6 +166,9 @@ def test_a_silent_caller_holds_up_nobody(listen, program, trust, small_ct):
     node = listen()
     with socket.create_connection(("127.0.0.1", node.tls_port)):
         assert storescu(program, small_ct[0], node.tls_port, *tls_options(trust.peer, trust))
+        started = time.monotonic()
+        node.receiver.stop()
+        assert time.monotonic() - started < HANDSHAKE_S / 2
 
 
 @pytest.fixture
