@@ -55,7 +55,7 @@ def train(
     ] = None,
     locator: Annotated[
         Path | None,
-        typer.Option(help="Run of a locator to take instead of training one.", metavar="DIR"),
+        typer.Option(help="Run, or package, whose locator is taken; none is trained."),
     ] = None,
     encoder_weights: Annotated[
         Path | None,
@@ -102,7 +102,7 @@ def train(
     if package is None:
         _err.print(
             f"{out} holds not all stages yet: no package was made. A locator may also be taken "
-            "from another run: --locator"
+            "from another run or a package: --locator"
         )
     else:
         typer.echo(package)
@@ -137,8 +137,8 @@ def evaluate(
 
 
 def export(
-    locator: Annotated[Path, typer.Option(help="Run of the locator.", metavar="DIR")],
-    segmenter: Annotated[Path, typer.Option(help="Run of the segmenter.", metavar="DIR")],
+    locator: Annotated[Path, typer.Option(help="Run of the locator, or a package.")],
+    segmenter: Annotated[Path, typer.Option(help="Run of the segmenter, or a package.")],
     papers: Annotated[
         Path, typer.Option(help="What the manifest says beside the networks (TOML).")
     ],

@@ -2,12 +2,14 @@
 
 Each run's last checkpoint becomes an ONNX file whose weights are stored in half precision (they are
 widened to single precision when the file is loaded). What was written is computed again with ONNX
-Runtime and compared with torch.
+Runtime and compared with torch. The network of a package that is there already may take the place
+of a run.
 """
 
 import hashlib
 import json
 import logging
+import shutil
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +21,20 @@ import tomli_w
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.manifest import MANIFEST_NAME, ModelPackage, read_package, verify_package
+from inference.errors import ModelPackageError
+from inference.manifest import (
+    MANIFEST_NAME,
+    ModelPackage,
+    find_package,
+    read_package,
+    verify_package,
+)
 from inference.onnx_backend import OnnxEngine
 from training.config import Experiment
-from training.errors import ExportError
+from training.errors import ExperimentError, ExportError
 from training.grids import COARSE_MM, FINE_MM, THIN_MM, THIN_TARGET_MM, WINDOW
 from training.networks import Network
-from training.trainer import load_network, read_experiment
+from training.trainer import EXPERIMENT, load_network, read_experiment
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +116,7 @@ def export_package(
     Parameters
     ----------
     locator, segmenter:
-        Folders of the runs.
+        Folders of the runs; or packages, by name or folder, to take the network of.
     papers:
         What the manifest says beside the networks (TOML).
     out:
@@ -120,9 +129,9 @@ def export_package(
     ExportError
         Papers or scores cannot be read, or an ONNX file does not compute what torch does.
     ExperimentError
-        A folder holds no trained run.
+        A folder holds no trained run and no package.
     ModelPackageError
-        Papers and networks together make no valid manifest.
+        Papers and networks together make no valid manifest, or a package is damaged.
     """
     try:
         content = tomllib.loads(papers.read_text(encoding="utf-8"))
@@ -131,24 +140,67 @@ def export_package(
     if scores is not None:
         content["metrics"] = _read_metrics(scores)
     content["window"] = WINDOW.model_dump()
-    content["locator"] = export_stage(locator, out / "locator.onnx")
-    content["segmenter"] = export_stage(segmenter, out / "segmenter.onnx")
-    fold = _common_fold(locator, segmenter)
-    if fold is not None:
-        content["held_out_fold"] = fold
+    sources = {"locator": find_source(locator), "segmenter": find_source(segmenter)}
+    for stage, source in sources.items():
+        path = out / f"{stage}.onnx"
+        if isinstance(source, ModelPackage):
+            content[stage] = _copy_stage(source, stage, path)
+        else:
+            content[stage] = export_stage(source, path)
+    folds = {_held_out_fold(source) for source in sources.values()}
+    if len(folds) > 1:
+        logger.warning("%s and %s held out different folds: none is told", locator, segmenter)
+    elif folds != {None}:
+        content["held_out_fold"] = folds.pop()
     (out / MANIFEST_NAME).write_text(tomli_w.dumps(content), encoding="utf-8")
     package = read_package(out)
     verify_package(package)
     return package
 
 
-def _common_fold(locator: Path, segmenter: Path) -> int | None:
-    """Give the fold that neither network was trained on."""
-    folds = {read_experiment(run).data.held_out_fold for run in (locator, segmenter)}
-    if len(folds) == 1:
-        return folds.pop()
-    logger.warning("%s and %s held out different folds: the package has none", locator, segmenter)
-    return None
+def find_source(place: Path) -> Path | ModelPackage:
+    """Give what a network can be taken from: the folder of a training run, or a package.
+
+    Raises
+    ------
+    ExperimentError
+        It is neither.
+    """
+    if (place / EXPERIMENT).is_file():
+        return place
+    try:
+        return find_package(str(place))
+    except ModelPackageError as error:
+        raise ExperimentError(f"{place} holds no training run, and {error}") from error
+
+
+def _held_out_fold(source: Path | ModelPackage) -> int | None:
+    """Give the fold that the network was not trained on."""
+    if isinstance(source, ModelPackage):
+        return source.manifest.held_out_fold
+    return read_experiment(source).data.held_out_fold
+
+
+def _copy_stage(package: ModelPackage, name: str, path: Path) -> dict[str, Any]:
+    """Take the network of a package, and give its section of the manifest.
+
+    Raises
+    ------
+    ExportError
+        It sees other CT numbers than the networks that are trained here.
+    """
+    verify_package(package)
+    manifest = package.manifest
+    if manifest.window != WINDOW:
+        raise ExportError(
+            f"{package.folder} sees {manifest.window.low_hu} to {manifest.window.high_hu} HU; a "
+            f"package has one window for its networks, here {WINDOW.low_hu} to {WINDOW.high_hu} HU"
+        )
+    stage = manifest.locator if name == "locator" else manifest.segmenter
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(package.folder / stage.file, path)
+    content = stage.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    return {**content, "kind": stage.kind, "file": path.name}
 
 
 def _read_metrics(scores: Path) -> dict[str, dict[str, float]]:

@@ -22,11 +22,11 @@ from training.dataset import (
 )
 from training.equalize import equalize
 from training.errors import ExperimentError
-from training.export import export_package
+from training.export import export_package, find_source
 from training.sample_sheet import draw_samples
 from training.samples import Sampler
 from training.stacks import StackSampler
-from training.trainer import CHECKPOINT, Trainer, read_experiment
+from training.trainer import CHECKPOINT, Trainer
 from training.volumes import VolumeSampler
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class RunSettings:
     loaders: int = 0
     """Processes that draw samples."""
     locator: Path | None = None
-    """Run of a locator, for a package that needs no other."""
+    """Run or package whose locator is taken, so that none is trained."""
     encoder_weights: Path | None = None
     """Weights that encoders begin with."""
     phantoms: Path = DEFAULT_PHANTOMS
@@ -126,10 +126,10 @@ def train_recipe(
     for stage, experiment in _choose_stages(recipe, settings, stages).items():
         train_stage(experiment, stage, settings, progress)
     locator, segmenter = (settings.out / stage for stage in STAGES)
-    if settings.locator is not None:
-        locator = settings.locator
-    if not all((run / CHECKPOINT).exists() for run in (locator, segmenter)):
+    to_train = [segmenter] if settings.locator else [locator, segmenter]
+    if not all((run / CHECKPOINT).exists() for run in to_train):
         return None
+    locator = settings.locator or locator
     return export_package(locator, segmenter, recipe.papers, settings.out / "package").folder
 
 
@@ -141,7 +141,7 @@ def _choose_stages(
     if missing:
         raise ExperimentError(f"{recipe.folder} has no {missing[0]}.toml")
     if settings.locator is not None:
-        read_experiment(settings.locator)
+        find_source(settings.locator)
     chosen = {stage: recipe.experiments[stage] for stage in stages}
     weights = settings.encoder_weights
     if weights and not any(experiment.takes_encoder_weights for experiment in chosen.values()):

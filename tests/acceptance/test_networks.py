@@ -1,12 +1,9 @@
 """A network of another kind than the shipped one, trained here, works in the node."""
 
-import shutil
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tomli_w
 
 pytest.importorskip("torch", reason="torch comes with the extra 'train'")
 pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
@@ -16,14 +13,14 @@ from pydicom import dcmread
 
 from dicom_io.seg_reader import read_labels
 from dicom_io.series import read_series
-from inference.manifest import MANIFEST_NAME, find_package
 from inference.measure import dice
 from inference.phantom import Phantom
 from storage.states import JobState
 from training.config import Experiment
 from training.dataset import Case
-from training.export import export_stage
+from training.export import export_package
 from training.grids import make_grids
+from training.recipe import read_recipe
 from training.scans import LabeledScan
 from training.stacks import StackSampler
 from training.trainer import Trainer
@@ -35,6 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
+RECIPE = "unet-2d"
 STEPS = 80
 LIVER_DICE = 0.8
 
@@ -47,14 +45,14 @@ def test_a_2d_network_segments_in_the_node(
     done = storescu(synthetic_ct.folder, node.port)
     assert done.returncode == 0, done.stdout + done.stderr
     job = node.wait_for_state(JobState.DELIVERED)
-    assert job.model_name == "one-slice"
+    assert job.model_name == RECIPE
     [seg] = [path for path in storescp.files() if dcmread(path).Modality == "SEG"]
     series = read_series(synthetic_ct.paths)
     truth = synthetic_ct.phantom.labels.match_geometry(series.volume).array
     found = read_labels(seg, series).array
     assert dice(found > 0, truth > 0) > LIVER_DICE
     [algorithm] = dcmread(seg).SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
-    assert algorithm.AlgorithmName == "one-slice"
+    assert algorithm.AlgorithmName == RECIPE
 
 
 def make_package(phantom: Phantom, folder: Path) -> Path:
@@ -72,16 +70,8 @@ def make_package(phantom: Phantom, folder: Path) -> Path:
     Trainer(experiment, StackSampler(experiment, [make_case(phantom)], []), run).run(
         lambda _share, _losses: None
     )
-    shipped = find_package("hepar-liver-ct").folder
-    package.mkdir()
-    shutil.copy(shipped / "locator.onnx", package)
-    manifest = tomllib.loads((shipped / MANIFEST_NAME).read_text(encoding="utf-8"))
-    manifest["name"] = "one-slice"
-    # The filter knows the candidates of the shipped network, not those of this one.
-    del manifest["candidates"]
-    manifest["segmenter"] = export_stage(run, package / "segmenter.onnx")
-    (package / MANIFEST_NAME).write_text(tomli_w.dumps(manifest), encoding="utf-8")
-    return package
+    papers = read_recipe(RECIPE).papers
+    return export_package(Path("hepar-liver-ct"), run, papers, package).folder
 
 
 def make_case(phantom: Phantom) -> Case:

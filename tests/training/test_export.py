@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ torch = pytest.importorskip("torch", reason="torch comes with the extra 'train'"
 pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
 
 from inference.errors import ModelPackageError
+from inference.manifest import MANIFEST_NAME, find_package
 from inference.openvino_backend import OpenVinoEngine
 from training import export
 from training.architectures import build_network
@@ -88,6 +90,18 @@ def test_papers_that_make_no_manifest(
         export.export_package(
             tmp_path / "locator", tmp_path / "segmenter", papers_file, tmp_path / "package"
         )
+
+
+def test_a_package_of_another_window_is_not_mixed_in(papers_file: Path, tmp_path: Path) -> None:
+    save_run(tmp_path / "segmenter")
+    shipped = find_package("hepar-liver-ct").folder
+    other = shutil.copytree(shipped, tmp_path / "other")
+    manifest = (other / MANIFEST_NAME).read_text(encoding="utf-8")
+    changed = manifest.replace("high_hu = 240.0", "high_hu = 400.0")
+    assert changed != manifest
+    (other / MANIFEST_NAME).write_text(changed, encoding="utf-8")
+    with pytest.raises(ExportError, match=r"sees -160\.0 to 400\.0 HU; a package has one window"):
+        export.export_package(other, tmp_path / "segmenter", papers_file, tmp_path / "package")
 
 
 def test_scores_come_into_the_manifest(papers_file: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import training
 from config.settings import InferenceSettings
 from dicom_io.nifti import write_nifti
 from inference.errors import LiverNotFound
-from inference.manifest import read_package, verify_package
+from inference.manifest import find_package, read_package, verify_package
 from inference.segment import load_segmenter
 from inference.volume import Volume
 from node.cli import app
@@ -133,7 +133,22 @@ def test_a_segmenter_takes_the_locator_of_another_run(
     assert package.manifest.held_out_fold is None, "the locator was trained on all folds"
     assert "held out different folds" in caplog.text
     wrong = run_train(recipe_folder, lits_folder, other, "--locator", str(tmp_path))
-    assert "holds no training run" in str(wrong.exception)
+    assert "holds no training run, and there is no model package" in str(wrong.exception)
+
+
+def test_a_segmenter_takes_the_locator_of_a_package(
+    recipe_folder: Path, lits_folder: Path, tmp_path: Path
+) -> None:
+    options = ("--locator", "hepar-liver-ct", "--hold-out", "4")
+    result = run_train(recipe_folder, lits_folder, tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    package = read_package(tmp_path / "out" / "package")
+    verify_package(package)
+    shipped = find_package("hepar-liver-ct").manifest
+    assert package.manifest.locator == shipped.locator
+    assert package.manifest.segmenter != shipped.segmenter
+    assert package.manifest.held_out_fold == shipped.held_out_fold == 4
+    assert package.manifest.candidates is None, "the filter belongs to the segmenter"
 
 
 def test_weights_that_no_network_begins_with_are_refused(
