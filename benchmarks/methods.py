@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.page import put_table
 from config import InferenceSettings
 from inference.clustering.marker import TumorMarker
 from inference.errors import LiverNotFound
@@ -65,7 +66,7 @@ HEADER = (
     *("Method", "Sees", "Trained", "Liver Dice", "Tumor Dice, slices", "Tumor Dice, scans", "IoU"),
     *("Sensitivity", "Specificity", "Lesions found", "Marks right", "s a scan", "GB", "Published"),
 )
-MARKS = "<!-- table: python -m benchmarks.methods -->", "<!-- end of the table -->"
+COMMAND = "python -m benchmarks.methods"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ def main() -> None:
     if arguments.page is None:
         print(table)
     else:
-        _put_into(arguments.page, table)
+        put_table(arguments.page, COMMAND, table)
     if arguments.picture is not None:
         _draw(arguments.picture, methods, runs)
 
@@ -288,13 +289,6 @@ def _voxel_rates(pooled: "Pooled") -> tuple[float | None, float | None]:
         tumor[Label.TUMOR] / sum(tumor) if sum(tumor) else None,
         1 - liver[Label.TUMOR] / sum(liver) if sum(liver) else None,
     )
-
-
-def _put_into(page: Path, table: str) -> None:
-    """Replace what stands between the marks."""
-    before, rest = page.read_text(encoding="utf-8").split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    page.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def _draw(path: Path, methods: Sequence[Method], runs: Sequence[Run]) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import shutil
-import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from benchmarks.peers import find_free_port
 
 NO_SKIP = os.environ.get("HEPAR_TEST_NO_SKIP") == "1"
 
@@ -72,14 +73,8 @@ def program() -> Callable[[str], str]:
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """Give a TCP port of loopback that nobody listens on."""
-
-    def probe() -> int:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            return listener.getsockname()[1]
-
-    return probe
+    """Find TCP ports of loopback that nobody listens on."""
+    return find_free_port
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from peers import wait_until
 from pydicom import dcmread
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
+from benchmarks.peers import wait_until
 from storage.states import JobState
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from peers import wait_until
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from benchmarks.peers import wait_until
 from dicom_io.ct_enhanced import write_enhanced_ct
 from dicom_io.seg_reader import read_labels
 from dicom_io.series import read_series

@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="torch comes with the extra 'train'")
 pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
 
-from peers import SyntheticCt
 from pydicom import dcmread
 
+from benchmarks.peers import SyntheticCt
 from dicom_io.seg_reader import read_labels
 from dicom_io.series import read_series
 from inference.measure import dice

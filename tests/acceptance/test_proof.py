@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from peers import NodeProcess, wait_until
 
+from benchmarks.peers import NodeProcess, wait_until
 from storage.records import ProofRecord
 from storage.states import JobState, ProofState
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from peers import NodeProcess, Orthanc, SyntheticCt
 from pydicom import dcmread
 
+from benchmarks.peers import NodeProcess, Orthanc, SyntheticCt
 from storage.states import JobState
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]

@@ -1,13 +1,19 @@
-"""The node, dcmtk's storescp and Orthanc as processes that a test can talk to and kill."""
+"""The node, dcmtk's storescp and Orthanc as processes to talk to and to kill.
+
+For the acceptance tests and for the benchmarks that kill.
+"""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +26,13 @@ from storage.records import JobRecord
 from storage.states import FINAL_STATES, JobState
 
 SENDER = "SCANNER"
+
+
+def find_free_port() -> int:
+    """Give a TCP port of loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 90.0) -> Any:
@@ -40,36 +53,55 @@ class NodeProcess:
     folder: Path
     port: int
     toml: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """More of the environment of its processes."""
     process: subprocess.Popen[bytes] | None = None
     _services: Services | None = field(default=None)
 
     @property
     def config(self) -> Path:
+        """Its settings file."""
         return self.folder / "hepar.toml"
 
     @property
     def settings(self) -> Settings:
+        """Its settings."""
         return load_settings(self.config, environ={}).settings
 
     @property
     def services(self) -> Services:
+        """Its stores, opened in this process."""
         if self._services is None:
             self._services = open_services(self.settings)
         return self._services
 
     def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.launch()
+        wait_until(self.is_ready, f"the node is ready, see {self.folder / 'node.log'}")
+
+    def launch(self) -> None:
+        """Start it."""
         self.config.write_text(self.toml, encoding="utf-8")
         command = [sys.executable, "-m", "node", "serve", "--config", str(self.config)]
         with (self.folder / "node.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
-        wait_until(self.is_ready, f"the node is ready, see {self.folder / 'node.log'}")
+            # A session of its own, so that all of its processes can be killed together.
+            self.process = subprocess.Popen(
+                command,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **self.environ},
+                start_new_session=True,
+            )
 
     def is_ready(self) -> bool:
+        """Say whether all roles run; a supervisor that has ended is an error."""
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "node.log").read_text()
         return all(check.verdict is Verdict.GOOD for check in check_running(self.settings))
 
     def stop(self) -> int:
+        """Ask it to stop, wait, and give its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(30)
@@ -83,14 +115,18 @@ class NodeProcess:
         return pid
 
     def pid(self, role: str) -> int:
+        """Give the process of a role."""
         beats = [b for b in self.services.heartbeats.list_beats() if b.role == role]
         return max(beats, key=lambda beat: beat.beat_at).pid
 
     def job(self) -> JobRecord | None:
+        """Give the newest job."""
         jobs = self.services.jobs.list_jobs(limit=1)
         return jobs[0] if jobs else None
 
     def wait_for_state(self, *states: JobState, timeout_s: float = 120.0) -> JobRecord:
+        """Wait until the newest job has one of these states; another final one is an error."""
+
         def reached() -> JobRecord | None:
             job = self.job()
             if job is None:
@@ -104,6 +140,7 @@ class NodeProcess:
 
     @property
     def log(self) -> str:
+        """What all of its processes have written."""
         return (self.folder / "node.log").read_text(encoding="utf-8")
 
     def hepar(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -154,20 +191,24 @@ class StoreScp:
 
     @property
     def toml(self) -> str:
+        """What makes it a destination of the node."""
         return DESTINATION_TOML.format(ae_title="ARCHIVE", port=self.port)
 
     def start(self) -> None:
+        """Start it; its folder keeps what is stored."""
         self.folder.mkdir(exist_ok=True)
         command = [self.program, "-aet", "ARCHIVE", "-od", str(self.folder), str(self.port)]
         self.process = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
 
     def stop(self) -> None:
+        """Stop it, if it runs."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait()
             self.process = None
 
     def files(self) -> list[Path]:
+        """Give what was stored."""
         return sorted(self.folder.iterdir())
 
 
@@ -180,9 +221,11 @@ class Orthanc:
 
     @property
     def toml(self) -> str:
+        """What makes it a destination of the node."""
         return DESTINATION_TOML.format(ae_title="ORTHANC", port=self.port)
 
     def get(self, path: str) -> bytes:
+        """Ask the REST interface."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}") as answer:
             return answer.read()
 
@@ -219,6 +262,48 @@ class Orthanc:
             assert tags["Modality"] not in found, "stored twice"
             found[tags["Modality"]] = self.get(f"/instances/{identifier}/file")
         return found
+
+    def take_all(self) -> list[str]:
+        """Delete what is stored, and give the SOP Instance UIDs."""
+        found = []
+        for identifier in json.loads(self.get("/instances")):
+            found.append(json.loads(self.get(f"/instances/{identifier}"))["MainDicomTags"])
+            self._ask("DELETE", f"/instances/{identifier}")
+        return [tags["SOPInstanceUID"] for tags in found]
+
+
+@contextmanager
+def run_orthanc(program: str, folder: Path, *, port: int, http_port: int) -> Iterator[Orthanc]:
+    """Run an Orthanc whose database lies in a new folder."""
+    folder.mkdir()
+    server = Orthanc(port=port, http_port=http_port)
+    configuration = {
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": port,
+        "HttpPort": http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [],
+    }
+    path = folder / "orthanc.json"
+    path.write_text(json.dumps(configuration))
+    with (folder / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen([program, str(path)], stdout=log, stderr=log)
+
+    def answers() -> bool:
+        try:
+            return bool(server.get("/system"))
+        except urllib.error.URLError:
+            return False
+
+    try:
+        wait_until(answers, "Orthanc answers")
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Processes of the node that kill themselves at chosen points of the unchanged code."""

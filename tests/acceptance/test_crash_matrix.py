@@ -1,0 +1,86 @@
+"""A few rounds of `benchmarks.crash_matrix`: SIGKILL at chosen lines, of one process and of all."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from benchmarks.crash_matrix import EVERYTHING, Bench, Plan, open_bench
+from benchmarks.crashing.fuse import Fuse
+from benchmarks.crashing.points import POINTS, Point
+from node.scu import send_files
+
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]
+
+ROUNDS = [
+    [
+        ("FileStore.commit_instance-link-after", 7),
+        ("Catalog.settle-after", 1),
+        ("FileStore.commit_results-rename-after", 1),
+        ("send_files-c-store-after", 1),
+        ("Proofs.asked-after", 1),
+    ],
+    [
+        ("Catalog.add_instance-after", 49),
+        ("Catalog.settle-commit-before", 1),
+        ("Jobs.produced-commit-before", 1),
+        ("send_files-after", 1),
+        ("Proofs.answered-commit-before", 1),
+    ],
+]
+
+
+@pytest.fixture(scope="module")
+def bench(
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]
+) -> Iterator[Bench]:
+    with open_bench(tmp_path_factory.mktemp("crashes"), program("Orthanc")) as bench:
+        yield bench
+
+
+def find(key: str) -> Point:
+    [point] = [point for point in POINTS if point.key == key]
+    return point
+
+
+@pytest.mark.parametrize("places", ROUNDS)
+def test_one_process_killed_in_each_stage(bench: Bench, places: list[tuple[str, int]]):
+    fuses = {find(key): Fuse(victims="process", hit=hit) for key, hit in places}
+    one = bench.run_round(Plan(fuses=fuses, delays_s={}))
+    assert [kill.point.key for kill in one.kills] == [key for key, _ in places]
+    assert (one.acknowledged, one.lost, one.duplicated) == (50, 0, 0)
+
+
+def test_all_processes_killed_at_once(bench: Bench):
+    fuses = {find("write_results-after"): Fuse(victims="all")}
+    one = bench.run_round(Plan(fuses=fuses, delays_s={EVERYTHING: 0.3}))
+    assert len(one.kills) == 2
+    assert (one.lost, one.duplicated) == (0, 0)
+
+
+def test_losses_and_copies_are_noticed(bench: Bench):
+    one = bench.run_round(Plan(fuses={}, delays_s={}))
+    assert not one.kills
+    [job] = bench.find_jobs(bench.slices[0].SeriesInstanceUID)
+    folder = bench.node.services.files.data_dir / "instances" / job.study_uid / job.series_uid
+    changed, missing = sorted(folder.iterdir())[:2]
+    changed.write_bytes(changed.read_bytes()[:-1] + b"!")
+    missing.unlink()
+    [seg] = bench.node.services.files.result_folder(job.id).glob("seg.dcm")
+    store_copy(bench, seg)
+    judged = bench.judge(job, bench.slices)
+    assert judged.lost == 2 + 2, "two instances, and the results, which the round took away"
+    assert judged.duplicated == 1
+
+
+def store_copy(bench: Bench, path: Path) -> None:
+    """Put an object into the archive under another identity."""
+    dataset = dcmread(path)
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    copy = bench.node.folder / "copy.dcm"
+    dataset.save_as(copy)
+    settings = bench.node.settings
+    [answer] = send_files(settings.node, settings.destinations["archive"], [copy])
+    assert answer.stored
