@@ -118,7 +118,7 @@ class Bench:
         AssertionError
             The job ended otherwise than CONFIRMED, or not in time.
         """
-        series = _renew_uids(self.slices)
+        series = renew_uids(self.slices)
         for point, fuse in plan.fuses.items():
             fuse.arm(self.fuses, point)
         watch = _Watch(self, str(series[0].SeriesInstanceUID), plan)
@@ -254,7 +254,7 @@ def send_until_acknowledged(port: int, series: Sequence[Dataset]) -> None:
             time.sleep(0.1)
 
 
-def _renew_uids(slices: Sequence[Dataset]) -> Sequence[Dataset]:
+def renew_uids(slices: Sequence[Dataset]) -> Sequence[Dataset]:
     """Make another series of the same slices; it says how many they are."""
     study_uid, series_uid = generate_uid(), generate_uid()
     for instance in slices:
@@ -266,7 +266,7 @@ def _renew_uids(slices: Sequence[Dataset]) -> Sequence[Dataset]:
 
 
 @contextmanager
-def open_bench(folder: Path, orthanc_program: str) -> Iterator[Bench]:
+def open_bench(folder: Path, orthanc_program: str, *, max_attempts: int = 20) -> Iterator[Bench]:
     """Start the archive and the node, and stop them."""
     fuses = folder / "fuses"
     fuses.mkdir()
@@ -275,7 +275,7 @@ def open_bench(folder: Path, orthanc_program: str) -> Iterator[Bench]:
     with run_orthanc(orthanc_program, folder / "orthanc", **ports) as orthanc:
         port = find_free_port()
         toml = NODE_TOML.format(port=port, web_port=find_free_port())
-        toml = toml.replace("[queue]", "[queue]\nmax_attempts = 20")
+        toml = toml.replace("[queue]", f"[queue]\nmax_attempts = {max_attempts}")
         # The sender says how many slices there are; a pause between two is none of the series' end.
         toml = toml.replace("quiet_s = 1.0", "quiet_s = 60.0")
         path = os.pathsep.join([str(root / "crashing" / "site"), str(root.parent)])

@@ -310,6 +310,9 @@ class QueueSettings(_Section):
         30.0, gt=0, description="A worker silent for this long has lost its job to another."
     )
     max_attempts: int = Field(3, ge=1, description="Runs of a job before it is FAILED.")
+    max_job_s: float = Field(
+        3600.0, gt=0, description="A run that takes longer hangs: its worker process is ended."
+    )
 
 
 class ResultSettings(_Section):

@@ -1,10 +1,14 @@
 """Claim a job, run the pipeline, turn what happened into the outcome of the job."""
 
+import faulthandler
 import logging
 import os
 import shutil
 import socket
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dicom_io.errors import RejectionReason, UnsuitableSeries
@@ -43,7 +47,7 @@ class Worker:
         job = self._services.jobs.claim(self._name, lease_s=queue.lease_s, now=utc_now())
         if job is None:
             return False
-        with job_context(job.id):
+        with job_context(job.id), _ended_when_it_hangs(queue.max_job_s):
             try:
                 self._run(job)
             except (LeaseLost, StaleJob):
@@ -138,6 +142,20 @@ class Worker:
         self._services.jobs.reject(
             job.id, self._name, reason_code=reason.value, sentence=sentence, now=utc_now()
         )
+
+
+@contextmanager
+def _ended_when_it_hangs(limit_s: float) -> Iterator[None]:
+    """End this process when the work takes too long, with the stacks of its threads in the log.
+
+    The watch is no Python thread, so it also ends a network that hangs and never gives the
+    interpreter back. The supervisor starts another worker; the lease of the job runs out.
+    """
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def load_worker(services: Services, stop: threading.Event) -> Worker:

@@ -152,7 +152,10 @@ class Jobs:
         with job_transaction(self._database) as session:
             jobs = session.scalars(statement).all()
             for job in jobs:
-                error = f"the worker {job.worker} has fallen silent"
+                error = (
+                    f"the worker {job.worker} has fallen silent: it was killed, crashed, or took "
+                    "longer than queue.max_job_s; the node's log says more"
+                )
                 _end_attempt(session, job, _SCHEDULER, error, max_attempts, now)
             return [record_of(JobRecord, job) for job in jobs]
 

@@ -7,10 +7,19 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from benchmarks.crash_matrix import EVERYTHING, Bench, Plan, open_bench
-from benchmarks.crashing.fuse import Fuse
+from benchmarks.crash_matrix import (
+    EVERYTHING,
+    Bench,
+    Plan,
+    open_bench,
+    renew_uids,
+    send_until_acknowledged,
+)
+from benchmarks.crashing.fuse import Fuse, disarm, spent
 from benchmarks.crashing.points import POINTS, Point
+from benchmarks.peers import wait_until
 from node.scu import send_files
+from storage.states import JobState
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]
 
@@ -73,6 +82,31 @@ def test_losses_and_copies_are_noticed(bench: Bench):
     judged = bench.judge(job, bench.slices)
     assert judged.lost == 2 + 2, "two instances, and the results, which the round took away"
     assert judged.duplicated == 1
+
+
+def test_a_series_that_kills_each_worker_fails_and_others_go_on(
+    tmp_path: Path, program: Callable[[str], str]
+):
+    with open_bench(tmp_path, program("Orthanc"), max_attempts=2) as bench:
+        poison = renew_uids(bench.slices)
+        series_uid = poison[0].SeriesInstanceUID
+        deadly, where = Fuse(victims="process"), find("read_series-after")
+        deadly.arm(bench.fuses, where)
+        send_until_acknowledged(bench.node.port, poison)
+
+        def failed() -> bool:
+            if where.key in spent(bench.fuses):
+                disarm(bench.fuses)
+                deadly.arm(bench.fuses, where)
+            return any(job.state is JobState.FAILED for job in bench.find_jobs(series_uid))
+
+        wait_until(failed, "it has failed")
+        disarm(bench.fuses)
+        [job] = bench.find_jobs(series_uid)
+        assert job.attempts == 2
+        assert "has fallen silent" in job.reason
+        one = bench.run_round(Plan(fuses={}, delays_s={}))
+        assert (one.lost, one.duplicated) == (0, 0)
 
 
 def store_copy(bench: Bench, path: Path) -> None:

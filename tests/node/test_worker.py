@@ -1,13 +1,17 @@
 """Each outcome of a job, with a test double of the network and real stores."""
 
+import multiprocessing
 import threading
+import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from doubles import BoxSegmenter, Held
 
 from inference.errors import LiverNotFound
 from node.clock import utc_now
+from node.services import open_services
 from node.worker import Worker
 from storage.states import JobState
 
@@ -99,6 +103,34 @@ def test_no_liver_is_rejected(hold):
     assert (job.state, job.reason_code) == (JobState.REJECTED, "LIVER_NOT_FOUND")
     assert job.reason.startswith("No liver was found")
     assert_no_trace(held, job.id)
+
+
+def test_a_worker_that_hangs_is_ended_and_the_job_goes_back(hold, capfd):
+    held = hold(queue={"lease_s": 1.0})
+    job = held.queue()
+    settings = held.services.settings
+    impatient = settings.model_copy(
+        update={"queue": settings.queue.model_copy(update={"max_job_s": 0.5})}
+    )
+    hanging = Raising(lambda: time.sleep(60))
+    process = multiprocessing.get_context("fork").Process(
+        target=open_and_work, args=(impatient, hanging)
+    )
+    process.start()
+    process.join(30)
+    assert process.exitcode == 1
+    assert "Timeout (0:00:00.5" in capfd.readouterr().err
+    later = utc_now() + timedelta(seconds=5)
+    [released] = held.services.jobs.release_abandoned(max_attempts=3, now=later)
+    assert (released.id, released.state) == (job.id, JobState.QUEUED)
+    assert "queue.max_job_s" in held.services.jobs.events(job.id)[-1].detail
+    assert work(held)
+    assert held.services.jobs.get(job.id).state is JobState.DELIVERED
+
+
+def open_and_work(settings, segmenter: BoxSegmenter) -> None:
+    """Work as another process does, which has opened the stores by itself."""
+    Worker(open_services(settings), segmenter, threading.Event()).work_once()
 
 
 def test_a_poison_series_fails_and_the_next_goes_on(hold):

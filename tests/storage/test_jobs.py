@@ -156,7 +156,7 @@ def test_jobs_of_dead_workers_go_on_and_poison_ends(node: Any, moment: Any) -> N
         ("scheduler", "FAILED"),
     ]
     assert (job.state, job.reason_code) == (JobState.FAILED, "ATTEMPTS_USED_UP")
-    assert job.reason == "All 2 attempts failed; the last one: the worker w2 has fallen silent"
+    assert job.reason.startswith("All 2 attempts failed; the last one: the worker w2 has fallen")
 
 
 @pytest.mark.parametrize("end", ["rejected", "failed", "canceled"])
