@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,9 @@ from storage.errors import LeaseLost, StaleJob
 from storage.records import JobRecord, NewResult
 
 logger = logging.getLogger(__name__)
+
+_STDERR = 2
+"""File descriptor, whatever Python writes to."""
 
 
 class Worker:
@@ -151,7 +153,7 @@ def _ended_when_it_hangs(limit_s: float) -> Iterator[None]:
     The watch is no Python thread, so it also ends a network that hangs and never gives the
     interpreter back. The supervisor starts another worker; the lease of the job runs out.
     """
-    faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
     try:
         yield
     finally:
