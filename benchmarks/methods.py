@@ -14,9 +14,9 @@ import csv
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -78,20 +78,20 @@ class Method:
     sees: str
     model: str | None = None
     """Where the liver is from, and tumor unless it is clustered; None for the given liver."""
-    clustering: dict[str, Any] = field(default_factory=dict)
-    """Inference settings; empty for a network."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of the section `inference`, beside the model."""
     trained: str = "-"
 
     def open(self) -> Callable[[LabeledScan], Labels]:
         """Give what labels a scan; only the given liver is taken from its truth."""
         if self.model is None:
             return self._open_marker()
-        settings = InferenceSettings.model_validate({"model": self.model, **self.clustering})
+        settings = InferenceSettings.model_validate({"model": self.model, **self.settings})
         segmenter = load_segmenter(settings)
         return lambda scan: np.asarray(segmenter.segment(scan.volume).labels.array)
 
     def _open_marker(self) -> Callable[[LabeledScan], Labels]:
-        marker = TumorMarker(settings=InferenceSettings.model_validate(self.clustering))
+        marker = TumorMarker(settings=InferenceSettings.model_validate(self.settings))
 
         def run(scan: LabeledScan) -> Labels:
             oriented = orient(scan.volume)
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 def _list_methods(models: Sequence[str], fold: int) -> list[Method]:
-    networks = [_describe_network(model, fold) for model in models]
+    networks = [method for model in models for method in _describe_network(model, fold)]
     livers = {"given liver": None, "liver of the first model": networks[0].model}
     clusters = [
         Method(
@@ -149,7 +149,7 @@ def _list_methods(models: Sequence[str], fold: int) -> list[Method]:
             published=PUBLISHED[engine],
             sees="voxels",
             model=model,
-            clustering={"tumor_engine": engine, "clustering": options},
+            settings={"tumor_engine": engine, "clustering": options},
         )
         for place, model in livers.items()
         for engine, options in CLUSTERING
@@ -157,19 +157,25 @@ def _list_methods(models: Sequence[str], fold: int) -> list[Method]:
     return [*clusters, *networks]
 
 
-def _describe_network(model: str, fold: int) -> Method:
+def _describe_network(model: str, fold: int) -> Iterator[Method]:
+    """Give a row for a package, and one without its filter if it has one."""
     folder = Path(model) / "package"
     package = find_package(str(folder) if folder.is_dir() else model)
     manifest = package.manifest
     if manifest.held_out_fold != fold:
         raise SystemExit(f"{model} was not trained with --hold-out {fold}")
-    return Method(
+    method = Method(
         name=f"{manifest.name} {manifest.version}",
         published=PUBLISHED.get(manifest.name, "-"),
         sees=_describe_input(manifest.segmenter),
         model=str(package.folder),
         trained=_describe_training(Path(model) / "segmenter" / "losses.csv"),
     )
+    yield method
+    if manifest.candidates is not None:
+        yield replace(
+            method, name=f"{method.name}, unfiltered", settings={"candidate_filter": False}
+        )
 
 
 def _describe_input(stage: Stage) -> str:

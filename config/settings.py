@@ -144,6 +144,12 @@ class ReceiveSettings(_Section):
     min_free_bytes: int = Field(
         1_000_000_000, ge=0, description="Free disk space below which instances are refused (A700)."
     )
+    max_held_bytes: int = Field(
+        4_000_000_000,
+        ge=1_000_000,
+        description="Bytes that are received and not yet answered, over all associations; one that "
+        "would make it more is closed.",
+    )
     extra_sop_classes: tuple[str, ...] = Field(
         (),
         description="UIDs of further storage SOP classes to accept, besides CT, Enhanced CT "

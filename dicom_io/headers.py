@@ -5,13 +5,16 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_io.completeness import check_complete
 from dicom_io.errors import InvalidUid, MismatchingInstance, UndecodableInstance
@@ -35,6 +38,9 @@ DAMAGED_FILE_ERRORS: tuple[type[Exception], ...] = (
 
 _UID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
 _UID_MAX_CHARACTERS = 64
+_MAX_INFLATED_BYTES = 1 << 28
+"""pydicom inflates a data set as a whole, and a small one may become a thousand times as large."""
+_CHUNK_BYTES = 1 << 16
 _HEADER_TAGS: tuple[BaseTag, ...] = tuple(
     Tag(tag)
     for keyword in (
@@ -144,6 +150,7 @@ def read_attributes(path: Path) -> Dataset:
 def _read_without_pixels(path: Path, tags: tuple[BaseTag, ...] | None) -> FileDataset:
     with path.open("rb") as file:
         try:
+            _check_inflated_size(file)
             dataset = dcmread(
                 file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags)
             )
@@ -153,6 +160,31 @@ def _read_without_pixels(path: Path, tags: tuple[BaseTag, ...] | None) -> FileDa
         except DAMAGED_FILE_ERRORS as error:
             raise UndecodableInstance(f"the data set is damaged: {error}") from error
     return dataset
+
+
+def _check_inflated_size(file: BinaryIO) -> None:
+    """Refuse a deflated data set (PS3.5 A.5) that is too large to be inflated here.
+
+    Raises
+    ------
+    UndecodableInstance
+        It is too large.
+    """
+    read_preamble(file, force=False)
+    meta = read_dataset(
+        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2
+    )
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        size = 0
+        while not inflater.eof and (content := inflater.unconsumed_tail or file.read(_CHUNK_BYTES)):
+            size += len(inflater.decompress(content, _CHUNK_BYTES))
+            if size > _MAX_INFLATED_BYTES:
+                raise UndecodableInstance(
+                    f"deflated, it holds more than {_MAX_INFLATED_BYTES >> 20} MiB; send it in "
+                    "another transfer syntax"
+                )
+    file.seek(0)
 
 
 def _own_uid(dataset: FileDataset, keyword: str) -> str:

@@ -8,22 +8,23 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Mapping
+from functools import partial
 from weakref import WeakSet
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
-from pynetdicom.transport import ThreadedAssociationServer
 
 from config import NodeSettings, PeerSettings, Settings
 from dicom_io.errors import InvalidUid, MismatchingInstance, UndecodableInstance
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
+from node.acceptor import GuardedServer, HeldBytes, start_server
 from node.clock import utc_now
 from node.commitment import handle_report
 from node.dimse_status import DimseStatus, status_response
 from node.ingest import Ingest
-from node.tls import make_server_context, start_tls_server
+from node.tls import make_server_context
 from storage.catalog import Catalog
 from storage.errors import DiskShort
 from storage.files import FileStore
@@ -45,7 +46,7 @@ class Receiver:
         self._settings = settings
         self._proofs = proofs
         self._ingest = Ingest(files, catalog, settings.receive.min_free_bytes)
-        self._servers: list[ThreadedAssociationServer] = []
+        self._servers: list[GuardedServer] = []
         self._reporters: WeakSet[Association] = WeakSet()
         """Associations of archives that are no sources."""
 
@@ -67,14 +68,18 @@ class Receiver:
             (evt.EVT_C_STORE, self._handle_store),
             (evt.EVT_N_EVENT_REPORT, handle_report, [self._take_report]),
         ]
+        listen = partial(
+            start_server,
+            ae,
+            handlers=handlers,
+            held=HeldBytes(limit=self._settings.receive.max_held_bytes),
+            is_stranger=self._is_stranger,
+        )
         if node.tls is None or not node.tls.only:
-            server = ae.start_server((node.host, node.port), block=False, evt_handlers=handlers)
-            self._servers.append(server)
+            self._servers.append(listen((node.host, node.port)))
         if node.tls is not None:
-            address = (node.host, node.tls.port)
-            self._servers.append(
-                start_tls_server(ae, address, make_server_context(node.tls), handlers)
-            )
+            context = make_server_context(node.tls)
+            self._servers.append(listen((node.host, node.tls.port), context=context))
         ports = [int(server.server_address[1]) for server in self._servers]
         logger.info(
             "listening", extra={"action": "listen", "ae_title": node.ae_title, "ports": ports}
@@ -83,13 +88,23 @@ class Receiver:
 
     def stop(self) -> None:
         """Close the listening sockets and abort open associations."""
+        open_associations = self.associations()
         servers, self._servers = self._servers, []
         for server in servers:
             server.shutdown()
+        for assoc in open_associations:
             # One that was rejected only waits for its peer to close; aborting it is an error there.
-            for assoc in server.ae.active_associations:
-                if not assoc.is_rejected:
-                    assoc.abort()
+            if not assoc.is_rejected:
+                assoc.abort()
+
+    def associations(self) -> list[Association]:
+        """Give the associations that are open, or wait to be."""
+        return [assoc for server in self._servers for assoc in server.active_associations]
+
+    def _is_stranger(self, address: str) -> bool:
+        """Say whether no peer may call from an address."""
+        peers = (*self._settings.sources.values(), *self._settings.committing.values())
+        return not any(_may_call_from(peer, address) for peer in peers)
 
     def _check_caller(self, event: evt.Event) -> None:
         """Reject an association of an unknown peer (PS3.8 9.3.4)."""

@@ -1,17 +1,22 @@
 """A node's stores with one small received series, without processes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from doubles import Held
+from listening import Listening
 
 from config import Settings
 from dicom_io.ct import write_ct_series
 from dicom_io.headers import read_header
 from inference.phantom import PhantomSettings, make_phantom
+from node.scp import Receiver
 from node.services import open_services
-from storage.database import upgrade_database
+from storage.catalog import Catalog
+from storage.database import open_database, upgrade_database
+from storage.files import FileStore
+from storage.proofs import Proofs
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +45,36 @@ def hold(tmp_path: Path, small_ct: list[Path]) -> Callable[..., Held]:
         return held
 
     return make
+
+
+@pytest.fixture
+def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., Listening]]:
+    running = []
+
+    def start(**sections) -> Listening:
+        settings = Settings(
+            data_dir=tmp_path / "data",
+            node={"port": free_port(), **sections.pop("node", {})},
+            peers={
+                "scanner": {"ae_title": "SCANNER", "host": "127.0.0.1", "roles": ["source"]},
+                "far": {"ae_title": "FAR", "host": "192.0.2.1", "roles": ["source"]},
+                "archive": {
+                    "ae_title": "ARCHIVE",
+                    "host": "127.0.0.1",
+                    "roles": ["destination"],
+                    "proofs": ["commitment"],
+                },
+            },
+            receive={"min_free_bytes": 0, **sections.pop("receive", {})},
+        )
+        files = FileStore(settings.data_dir)
+        upgrade_database(settings.database_url)
+        database = open_database(settings.database_url)
+        catalog, proofs = Catalog(database), Proofs(database)
+        receiver = Receiver(settings, files=files, catalog=catalog, proofs=proofs)
+        running.append(receiver)
+        return Listening(receiver=receiver, port=receiver.start()[0], files=files, catalog=catalog)
+
+    yield start
+    for receiver in running:
+        receiver.stop()

@@ -2,25 +2,21 @@
 
 import errno
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread, dcmwrite
+from listening import CT, bare, data_set_bytes, store
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MRImageStorage,
     RLELossless,
 )
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
@@ -28,97 +24,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from config import Settings
 from dicom_io.ct import write_ct_series
 from inference.phantom import PhantomSettings, make_phantom
-from node.scp import Receiver
-from storage.catalog import Catalog
-from storage.database import open_database, upgrade_database
-from storage.files import FileStore
-from storage.proofs import Proofs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listening:
-    receiver: Receiver
-    port: int
-    files: FileStore
-    catalog: Catalog
-
-    def associate(self, *contexts, calling: str = "SCANNER", called: str = "HEPAR") -> Association:
-        ae = AE(ae_title=calling)
-        return ae.associate("127.0.0.1", self.port, contexts=list(contexts), ae_title=called)
-
-
-@pytest.fixture
-def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., Listening]]:
-    running = []
-
-    def start(**sections) -> Listening:
-        settings = Settings(
-            data_dir=tmp_path / "data",
-            node={"port": free_port(), **sections.pop("node", {})},
-            peers={
-                "scanner": {"ae_title": "SCANNER", "host": "127.0.0.1", "roles": ["source"]},
-                "far": {"ae_title": "FAR", "host": "192.0.2.1", "roles": ["source"]},
-                "archive": {
-                    "ae_title": "ARCHIVE",
-                    "host": "127.0.0.1",
-                    "roles": ["destination"],
-                    "proofs": ["commitment"],
-                },
-            },
-            receive={"min_free_bytes": 0, **sections.pop("receive", {})},
-        )
-        files = FileStore(settings.data_dir)
-        upgrade_database(settings.database_url)
-        database = open_database(settings.database_url)
-        catalog, proofs = Catalog(database), Proofs(database)
-        receiver = Receiver(settings, files=files, catalog=catalog, proofs=proofs)
-        running.append(receiver)
-        return Listening(receiver=receiver, port=receiver.start()[0], files=files, catalog=catalog)
-
-    yield start
-    for receiver in running:
-        receiver.stop()
-
-
-CT = build_context(CTImageStorage, ExplicitVRLittleEndian)
-
-
-def store(assoc: Association, content: bytes, sop_instance_uid: str) -> Dataset:
-    """Send any bytes as the data set of a C-STORE request for CT."""
-    request = C_STORE()
-    request.MessageID = 1
-    request.AffectedSOPClassUID = CTImageStorage
-    request.AffectedSOPInstanceUID = sop_instance_uid
-    request.Priority = 2
-    request.DataSet = BytesIO(content)
-    context = next(c for c in assoc.accepted_contexts if c.abstract_syntax == CTImageStorage)
-    assoc._reactor_checkpoint.clear()
-    try:
-        assoc.dimse.send_msg(request, context.context_id)
-        _, response = assoc.dimse.get_msg(block=True)
-    finally:
-        assoc._reactor_checkpoint.set()
-    answer = Dataset()
-    answer.Status = response.Status
-    answer.ErrorComment = response.ErrorComment or ""
-    return answer
-
-
-def data_set_bytes(ds: Dataset) -> bytes:
-    """Encode a data set alone, without preamble and file meta information."""
-    buffer = BytesIO()
-    dcmwrite(buffer, ds, enforce_file_format=False, implicit_vr=False, little_endian=True)
-    return buffer.getvalue()
-
-
-def bare(path: Path) -> Dataset:
-    ds = dcmread(path)
-    plain = Dataset()
-    plain.update(ds)
-    return plain
 
 
 def test_echo_and_store_keep_the_bytes(listen, small_ct: list[Path]):
