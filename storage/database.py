@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,12 +15,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew
+from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew, UnusableUrl
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_TIMEOUT_S = 30.0
@@ -97,18 +98,41 @@ class Database:
         self.close()
 
 
+def read_url(text: str) -> URL:
+    """Read the URL of a job database: ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``.
+
+    Raises
+    ------
+    UnusableUrl
+        It is none of these, or the driver for it is not installed; no message quotes it, because
+        it may hold a password.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise UnusableUrl("it is no URL") from None
+    if url.drivername == "sqlite":
+        return url
+    if url.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise UnusableUrl(f"it begins with {url.drivername}:")
+    if find_spec("psycopg") is None:
+        raise UnusableUrl("PostgreSQL needs the driver psycopg: pip install 'hepar[postgresql]'")
+    return url.set(drivername="postgresql+psycopg")
+
+
 def open_database(url: str, *, upgrade: bool = False) -> Database:
     """Open the job database.
 
     Parameters
     ----------
     url
-        SQLAlchemy URL of an SQLite file or of PostgreSQL.
+        As `read_url` takes it.
     upgrade
         Make or upgrade the tables first.
 
     Raises
     ------
+    UnusableUrl
     SchemaOutdated
         The tables are missing or old; the message says what to do.
     SchemaTooNew
@@ -116,7 +140,7 @@ def open_database(url: str, *, upgrade: bool = False) -> Database:
     """
     if upgrade:
         upgrade_database(url)
-    database = Database(_create_engine(make_url(url)))
+    database = Database(_create_engine(read_url(url)))
     try:
         database.check_schema()
     except BaseException:
@@ -133,15 +157,15 @@ def upgrade_database(url: str, revision: str = "head") -> None:
     Parameters
     ----------
     url
-        SQLAlchemy URL.
+        As `read_url` takes it.
     revision
         Schema to stop at; that of this version by default.
 
     Raises
     ------
-    DatabaseError
+    UnusableUrl, DatabaseError
     """
-    engine = _create_engine(make_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
+    engine = _create_engine(read_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
     try:
         with _translated(), engine.begin() as connection:
             if engine.dialect.name == "postgresql":

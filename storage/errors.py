@@ -2,6 +2,7 @@
 
 StorageError
 +-- DatabaseError             the database does not answer, is locked or full, or refuses a row
++-- UnusableUrl               the setting `database.url` cannot be used
 +-- SchemaOutdated            the database waits for `hepar db upgrade`
 +-- SchemaTooNew              the database was upgraded by a newer version
 +-- DiskShort                 less free space than the settings demand, or none at all
@@ -23,6 +24,16 @@ class DatabaseError(StorageError):
 
     def __init__(self, cause: str) -> None:
         super().__init__(f"the job database failed: {cause}")
+
+
+class UnusableUrl(StorageError):
+    """The setting `database.url` cannot be used."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"database.url cannot be used: {cause}; write sqlite:///FILE or "
+            "postgresql://USER:PASSWORD@HOST/NAME"
+        )
 
 
 class SchemaOutdated(StorageError):
