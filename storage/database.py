@@ -52,14 +52,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a session that sees one state of the database and changes nothing."""
-        with _translated(), Session(self._reader) as session, session.begin():
+        with translated(), Session(self._reader) as session, session.begin():
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Open a session whose changes are committed together, or not at all."""
         with (
-            _translated(),
+            translated(),
             Session(self._writer, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -72,15 +72,14 @@ class Database:
         ------
         SchemaOutdated, SchemaTooNew
         """
-        with _translated(), self._reader.connect() as connection:
+        with translated(), self._reader.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
-        script = ScriptDirectory.from_config(_alembic_config())
-        expected = script.get_current_head() or ""
-        if found == expected:
+        known = list_revisions()
+        if found == known[-1]:
             return
-        if found is None or found in {one.revision for one in script.walk_revisions()}:
-            raise SchemaOutdated(found, expected)
-        raise SchemaTooNew(found, expected)
+        if found is None or found in known:
+            raise SchemaOutdated(found, known[-1])
+        raise SchemaTooNew(found, known[-1])
 
     def close(self) -> None:
         """Close all connections."""
@@ -140,7 +139,7 @@ def open_database(url: str, *, upgrade: bool = False) -> Database:
     """
     if upgrade:
         upgrade_database(url)
-    database = Database(_create_engine(read_url(url)))
+    database = Database(make_engine(read_url(url)))
     try:
         database.check_schema()
     except BaseException:
@@ -165,9 +164,9 @@ def upgrade_database(url: str, revision: str = "head") -> None:
     ------
     UnusableUrl, DatabaseError
     """
-    engine = _create_engine(read_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
+    engine = make_engine(read_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
     try:
-        with _translated(), engine.begin() as connection:
+        with translated(), engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK}
@@ -179,6 +178,12 @@ def upgrade_database(url: str, revision: str = "head") -> None:
         engine.dispose()
 
 
+def list_revisions() -> list[str]:
+    """List the revisions of the schema that this version knows, its own last."""
+    script = ScriptDirectory.from_config(_alembic_config())
+    return [one.revision for one in script.walk_revisions()][::-1]
+
+
 def _alembic_config() -> Config:
     config = Config()
     # A percent sign would be read as the start of a reference to another option.
@@ -186,7 +191,8 @@ def _alembic_config() -> Config:
     return config
 
 
-def _create_engine(url: URL) -> Engine:
+def make_engine(url: URL) -> Engine:
+    """Make the engine for a URL of `read_url`; its errors are those of the driver."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     if url.database:
@@ -232,7 +238,7 @@ def _switch_to_wal(cursor: DBAPICursor) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn errors of the driver into ours, so that callers need not know SQLAlchemy."""
     try:
         yield
