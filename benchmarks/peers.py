@@ -100,6 +100,14 @@ class NodeProcess:
         assert self.process.poll() is None, (self.folder / "node.log").read_text()
         return all(check.verdict is Verdict.GOOD for check in check_running(self.settings))
 
+    def close(self) -> None:
+        """Stop the node if it runs, and let go of its database."""
+        if self.process is not None:
+            self.stop()
+        if self._services is not None:
+            self._services.database.close()
+            self._services = None
+
     def stop(self) -> int:
         """Ask it to stop, wait, and give its exit code."""
         assert self.process is not None
@@ -187,6 +195,7 @@ class StoreScp:
     program: str
     folder: Path
     port: int
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -197,7 +206,8 @@ class StoreScp:
     def start(self) -> None:
         """Start it; its folder keeps what is stored."""
         self.folder.mkdir(exist_ok=True)
-        command = [self.program, "-aet", "ARCHIVE", "-od", str(self.folder), str(self.port)]
+        command = [self.program, *self.options, "-aet", "ARCHIVE", "-od", str(self.folder)]
+        command.append(str(self.port))
         self.process = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
 
     def stop(self) -> None:

@@ -367,7 +367,9 @@ class DatabaseSettings(_Section):
     """The job database."""
 
     url: SecretStr | None = Field(
-        None, description="SQLAlchemy URL; none means SQLite in the data folder."
+        None,
+        description="postgresql://USER:PASSWORD@HOST/NAME (extra `postgresql`) or sqlite:///FILE; "
+        "none means SQLite in the data folder.",
     )
 
 

@@ -12,6 +12,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 _PADDING = " \0"
+_IS_MAX = 2**31 - 1
+"""PS3.5 6.2: the largest value of VR IS."""
 
 
 def read_text(dataset: Dataset, keyword: str) -> str:
@@ -62,7 +64,9 @@ def read_number(dataset: Dataset, keyword: str) -> float | None:
 def read_count(dataset: Dataset, keyword: str) -> int | None:
     """Return a whole number of at least 1 written as text (VR IS), or None."""
     number = read_number(dataset, keyword)
-    return int(number) if number is not None and number >= 1 and number.is_integer() else None
+    if number is None or not number.is_integer() or not 1 <= number <= _IS_MAX:
+        return None
+    return int(number)
 
 
 def read_integer(dataset: Dataset, keyword: str) -> int | None:

@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 
 from config import SettingsError, TumorEngine
-from node.cli_admin import config_app, db_app, jobs_app, model_app, rules_app, series_app
+from node.cli_admin import config_app, jobs_app, model_app, rules_app, series_app
 from node.cli_cluster import cluster
+from node.cli_db import db_app
 from node.cli_options import (
     ConfigOption,
     SetOption,

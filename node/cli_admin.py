@@ -1,4 +1,4 @@
-"""Commands of the administrator: jobs, series, rules, models, settings, database."""
+"""Commands of the administrator: jobs, series, rules, models, settings."""
 
 import getpass
 from dataclasses import asdict
@@ -23,7 +23,6 @@ series_app = typer.Typer(help="Received series and what was decided.", no_args_i
 rules_app = typer.Typer(help="Selection rules.", no_args_is_help=True)
 model_app = typer.Typer(help="Model packages.", no_args_is_help=True)
 config_app = typer.Typer(help="Settings.", no_args_is_help=True)
-db_app = typer.Typer(help="The job database's schema.", no_args_is_help=True)
 
 JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job.")]
 
@@ -312,14 +311,3 @@ def _shown(value: object) -> object:
     if isinstance(value, (frozenset, tuple)):
         return ", ".join(sorted(str(item) for item in value)) or "none"
     return value
-
-
-@db_app.command("upgrade")
-def upgrade_db(config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Create the job database or bring its schema to this version."""
-    from storage.database import upgrade_database
-
-    settings = load(config, overrides).settings
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    upgrade_database(settings.database_url)
-    out.print("The job database has the schema of this version.")

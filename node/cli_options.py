@@ -52,17 +52,23 @@ def check_settings(settings: Settings) -> None:
     Raises
     ------
     config.SettingsError
-        When a rule names an attribute that there is not.
+        When a rule names an attribute that there is not, or `database.url` cannot be used.
     node.errors.UnusableTls
         When a certificate of [node.tls] cannot be used.
     """
     from dicom_io.rules import check_rules
     from node.tls import make_server_context
+    from storage.database import read_url
+    from storage.errors import UnusableUrl
 
     try:
         check_rules(settings.rules)
     except ValueError as error:
         raise SettingsError(f"The rules cannot be used: {error}") from error
+    try:
+        read_url(settings.database_url)
+    except UnusableUrl as error:
+        raise SettingsError(str(error)) from error
     if settings.node.tls is not None:
         make_server_context(settings.node.tls)
 

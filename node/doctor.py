@@ -17,7 +17,7 @@ from node.errors import NodeError
 from node.roles import BEAT_S, Role
 from node.scu import echo
 from node.services import open_services
-from storage.errors import StorageError
+from storage.errors import SchemaOutdated, StorageError
 
 DEAD_AFTER = timedelta(seconds=5 * BEAT_S)
 
@@ -68,7 +68,8 @@ def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterato
         The verdict on a role that is not running.
     """
     try:
-        beats = open_services(settings).heartbeats.list_beats()
+        with open_services(settings) as services:
+            beats = services.heartbeats.list_beats()
     except StorageError as error:
         yield Check(name="roles", verdict=down, detail=str(error))
         return
@@ -117,8 +118,12 @@ def _check_disk(settings: Settings) -> Check:
 
 def _check_database(settings: Settings) -> Check:
     try:
-        jobs = open_services(settings).jobs.list_jobs(limit=1)
-    except StorageError as error:
+        with open_services(settings) as services:
+            jobs = services.jobs.list_jobs(limit=1)
+    except SchemaOutdated as error:
         return Check(name="database", verdict=Verdict.REMARK, detail=str(error))
-    detail = "schema is current" + (f", last job {jobs[0].id}" if jobs else ", no job yet")
+    except StorageError as error:
+        return Check(name="database", verdict=Verdict.BAD, detail=str(error))
+    last = f"last job {jobs[0].id}" if jobs else "no job yet"
+    detail = f"{services.database.dialect}, schema is current, {last}"
     return Check(name="database", verdict=Verdict.GOOD, detail=detail)

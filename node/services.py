@@ -1,10 +1,11 @@
 """What every role of the node works with, opened from the settings."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from config import Settings
 from storage.catalog import Catalog
-from storage.database import open_database
+from storage.database import Database, open_database
 from storage.deliveries import Deliveries
 from storage.files import FileStore
 from storage.heartbeats import Heartbeats
@@ -14,15 +15,22 @@ from storage.proofs import Proofs
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The stores of one node."""
+    """The stores of one node; whoever needs them only for a moment uses them in a `with`."""
 
     settings: Settings
+    database: Database
     files: FileStore
     catalog: Catalog
     jobs: Jobs
     deliveries: Deliveries
     proofs: Proofs
     heartbeats: Heartbeats
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
 
 
 def open_services(settings: Settings) -> Services:
@@ -37,6 +45,7 @@ def open_services(settings: Settings) -> Services:
     database = open_database(settings.database_url)
     return Services(
         settings=settings,
+        database=database,
         files=files,
         catalog=Catalog(database),
         jobs=Jobs(database),

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from config import Settings
 from node.roles import Role
-from storage.database import upgrade_database
+from storage.database import open_database, upgrade_database
+from storage.errors import DatabaseError
 
 logger = logging.getLogger(__name__)
 
@@ -69,18 +70,41 @@ class Supervisor:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT, then stop every role and wait for it."""
+        """Run until SIGTERM or SIGINT, then stop every role and wait for it.
+
+        Raises
+        ------
+        storage.errors.StorageError
+            When the job database has not the schema of this version.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop.set())
-        if self.settings.database.url is None:
-            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-            upgrade_database(self.settings.database_url)
+        self._prepare_database()
         children = [child for role in self.roles for child in self._children(role)]
         while not self.stop.is_set():
             for child in children:
                 child.watch()
             self.stop.wait(WATCH_S)
         _stop_all([child.process for child in children if child.process is not None])
+
+    def _prepare_database(self) -> None:
+        """Upgrade our own SQLite file; a database that was named must have our schema.
+
+        Other nodes may be at work on that one, so when it is upgraded is for people to decide.
+
+        Raises
+        ------
+        storage.errors.SchemaOutdated, storage.errors.SchemaTooNew
+        """
+        if self.settings.database.url is None:
+            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+            upgrade_database(self.settings.database_url)
+            return
+        try:
+            open_database(self.settings.database_url).close()
+        except DatabaseError as error:
+            # It may start after us; until it answers, the roles are started again.
+            logger.warning("%s", error)
 
     def _children(self, role: Role) -> list[_Child]:
         count = self.settings.queue.workers if role is Role.WORKER else 1

@@ -79,6 +79,11 @@ class Catalog:
         with self._database.read() as session:
             return sorted(session.scalars(statement))
 
+    def all_paths(self, series_uid: str) -> set[str]:
+        """Give the paths of a series and of the bytes in conflict with it."""
+        with self._database.read() as session:
+            return set(session.scalars(select(InstanceRow.path).filter_by(series_uid=series_uid)))
+
     def content_digest(self, series_uid: str) -> str:
         """Give the digest of what the series holds now, as `JobRecord.content_digest` has it."""
         with self._database.read() as session:

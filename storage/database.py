@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,12 +15,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew
+from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew, UnusableUrl
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_TIMEOUT_S = 30.0
@@ -51,14 +52,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a session that sees one state of the database and changes nothing."""
-        with _translated(), Session(self._reader) as session, session.begin():
+        with translated(), Session(self._reader) as session, session.begin():
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Open a session whose changes are committed together, or not at all."""
         with (
-            _translated(),
+            translated(),
             Session(self._writer, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -71,15 +72,14 @@ class Database:
         ------
         SchemaOutdated, SchemaTooNew
         """
-        with _translated(), self._reader.connect() as connection:
+        with translated(), self._reader.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
-        script = ScriptDirectory.from_config(_alembic_config())
-        expected = script.get_current_head() or ""
-        if found == expected:
+        known = list_revisions()
+        if found == known[-1]:
             return
-        if found is None or found in {one.revision for one in script.walk_revisions()}:
-            raise SchemaOutdated(found, expected)
-        raise SchemaTooNew(found, expected)
+        if found is None or found in known:
+            raise SchemaOutdated(found, known[-1])
+        raise SchemaTooNew(found, known[-1])
 
     def close(self) -> None:
         """Close all connections."""
@@ -97,18 +97,41 @@ class Database:
         self.close()
 
 
+def read_url(text: str) -> URL:
+    """Read the URL of a job database: ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``.
+
+    Raises
+    ------
+    UnusableUrl
+        It is none of these, or the driver for it is not installed; no message quotes it, because
+        it may hold a password.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise UnusableUrl("it is no URL") from None
+    if url.drivername == "sqlite":
+        return url
+    if url.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise UnusableUrl(f"it begins with {url.drivername}:")
+    if find_spec("psycopg") is None:
+        raise UnusableUrl("PostgreSQL needs the driver psycopg: pip install 'hepar[postgresql]'")
+    return url.set(drivername="postgresql+psycopg")
+
+
 def open_database(url: str, *, upgrade: bool = False) -> Database:
     """Open the job database.
 
     Parameters
     ----------
     url
-        SQLAlchemy URL of an SQLite file or of PostgreSQL.
+        As `read_url` takes it.
     upgrade
         Make or upgrade the tables first.
 
     Raises
     ------
+    UnusableUrl
     SchemaOutdated
         The tables are missing or old; the message says what to do.
     SchemaTooNew
@@ -116,7 +139,7 @@ def open_database(url: str, *, upgrade: bool = False) -> Database:
     """
     if upgrade:
         upgrade_database(url)
-    database = Database(_create_engine(make_url(url)))
+    database = Database(make_engine(read_url(url)))
     try:
         database.check_schema()
     except BaseException:
@@ -133,17 +156,17 @@ def upgrade_database(url: str, revision: str = "head") -> None:
     Parameters
     ----------
     url
-        SQLAlchemy URL.
+        As `read_url` takes it.
     revision
         Schema to stop at; that of this version by default.
 
     Raises
     ------
-    DatabaseError
+    UnusableUrl, DatabaseError
     """
-    engine = _create_engine(make_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
+    engine = make_engine(read_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
     try:
-        with _translated(), engine.begin() as connection:
+        with translated(), engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK}
@@ -155,6 +178,12 @@ def upgrade_database(url: str, revision: str = "head") -> None:
         engine.dispose()
 
 
+def list_revisions() -> list[str]:
+    """List the revisions of the schema that this version knows, its own last."""
+    script = ScriptDirectory.from_config(_alembic_config())
+    return [one.revision for one in script.walk_revisions()][::-1]
+
+
 def _alembic_config() -> Config:
     config = Config()
     # A percent sign would be read as the start of a reference to another option.
@@ -162,7 +191,8 @@ def _alembic_config() -> Config:
     return config
 
 
-def _create_engine(url: URL) -> Engine:
+def make_engine(url: URL) -> Engine:
+    """Make the engine for a URL of `read_url`; its errors are those of the driver."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     if url.database:
@@ -208,7 +238,7 @@ def _switch_to_wal(cursor: DBAPICursor) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn errors of the driver into ours, so that callers need not know SQLAlchemy."""
     try:
         yield

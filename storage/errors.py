@@ -2,8 +2,13 @@
 
 StorageError
 +-- DatabaseError             the database does not answer, is locked or full, or refuses a row
++-- UnusableUrl               the setting `database.url` cannot be used
 +-- SchemaOutdated            the database waits for `hepar db upgrade`
 +-- SchemaTooNew              the database was upgraded by a newer version
++-- BackupFailed              no backup of the database was made
++-- UnusableBackup            a file is no backup that this version can restore
++-- RestoreRefused            the database is in use, or holds something
++-- ProgramMissing            a program of PostgreSQL is not installed
 +-- DiskShort                 less free space than the settings demand, or none at all
 +-- FileStoreError            a file of the data folder cannot be written or read
 +-- NotFound                  no such job, series, delivery or storage commitment
@@ -23,6 +28,16 @@ class DatabaseError(StorageError):
 
     def __init__(self, cause: str) -> None:
         super().__init__(f"the job database failed: {cause}")
+
+
+class UnusableUrl(StorageError):
+    """The setting `database.url` cannot be used."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"database.url cannot be used: {cause}; write sqlite:///FILE or "
+            "postgresql://USER:PASSWORD@HOST/NAME"
+        )
 
 
 class SchemaOutdated(StorageError):
@@ -46,6 +61,37 @@ class SchemaTooNew(StorageError):
         super().__init__(
             f"the job database has schema {found}, which this version (schema {expected}) does not "
             "know; it was upgraded by a newer version of hepar, run that one"
+        )
+
+
+class BackupFailed(StorageError):
+    """No backup of the database was made."""
+
+    def __init__(self, path: object, cause: str) -> None:
+        super().__init__(f"no backup was written to {path}: {cause}")
+
+
+class UnusableBackup(StorageError):
+    """A file is no backup that this version can restore; the database is as it was."""
+
+    def __init__(self, path: object, cause: str) -> None:
+        super().__init__(f"{path} cannot be restored: {cause}")
+
+
+class RestoreRefused(StorageError):
+    """The database is in use, or holds something; it is as it was."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"nothing was restored: {cause}")
+
+
+class ProgramMissing(StorageError):
+    """A program of PostgreSQL is not installed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is not installed; it is one of PostgreSQL's client programs "
+            "(Debian: apt-get install postgresql-client)"
         )
 
 

@@ -144,6 +144,10 @@ class FileStore:
         """Give the folder of a job's results; it exists once they are committed."""
         return self._results / str(job_id)
 
+    def result_ids(self) -> list[int]:
+        """List the jobs that have a folder of results."""
+        return [int(entry.name) for entry in self._results.iterdir() if entry.name.isdecimal()]
+
     def new_result_folder(self, job_id: int) -> Path:
         """Make an empty folder in the spool for the results of a job.
 
@@ -182,6 +186,13 @@ class FileStore:
             _sync(self._results)
             shutil.rmtree(outdated, ignore_errors=True)
         return target
+
+    def instance_folders(self) -> dict[str, list[Path]]:
+        """Give the folders of instances by their series; a UID should be in one study only."""
+        folders: dict[str, list[Path]] = {}
+        for folder in (self.data_dir / "instances").glob("*/*"):
+            folders.setdefault(folder.name, []).append(folder)
+        return folders
 
     def sweep_spool(self, max_age: timedelta) -> int:
         """Remove what killed processes have left in the spool.

@@ -50,6 +50,22 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class PlainText(TypeDecorator[str]):
+    """Text without zero characters, which PostgreSQL cannot hold.
+
+    Peers send such text, in values of attributes and in error comments; the sign U+FFFD says where
+    one stood.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Replace zero characters."""
+        del dialect
+        return None if value is None else value.replace("\0", "\ufffd")
+
+
 def _closed_set(enum: type[StrEnum], name: str) -> Enum:
     """Make a text column type that admits the members of `enum` only, by a check constraint."""
     return Enum(
@@ -75,7 +91,7 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
-        str: Text,
+        str: PlainText,
         datetime: UtcDateTime,
         JobState: _closed_set(JobState, "job_state"),
         DeliveryState: _closed_set(DeliveryState, "delivery_state"),

@@ -1,14 +1,18 @@
-"""What all tests share: real data, real programs, free ports."""
+"""What all tests share: real data, real programs, databases, free ports."""
 
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.peers import find_free_port
+
+if TYPE_CHECKING:
+    from benchmarks.postgresql import PostgreSql
 
 NO_SKIP = os.environ.get("HEPAR_TEST_NO_SKIP") == "1"
 
@@ -69,6 +73,43 @@ def program() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator["PostgreSql"]:
+    """Give a running PostgreSQL, or skip and say what is missing."""
+    pytest.importorskip("psycopg", reason="psycopg comes with the extra 'postgresql'")
+    from benchmarks.postgresql import PostgreSql, find_programs
+
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("postgresql is not installed (docker/install-test-peers installs it)")
+    server = PostgreSql(programs=programs)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(server.folder)
+
+
+@pytest.fixture(
+    scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)]
+)
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Give the name of a database; a test that asks for it runs once on each."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def new_url(
+    dialect: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], str]:
+    """Give the URL of a new database without tables."""
+    if dialect == "sqlite":
+        return lambda: f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'hepar.db'}"
+    server = request.getfixturevalue("postgresql")
+    return lambda: server.new_database(template="template0")
 
 
 @pytest.fixture

@@ -38,8 +38,7 @@ def make_node(
 
     yield make
     for node in nodes:
-        if node.process is not None:
-            node.stop()
+        node.close()
 
 
 @pytest.fixture

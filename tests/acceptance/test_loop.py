@@ -65,6 +65,29 @@ def test_storescu_to_orthanc(make_node, orthanc, storescu, synthetic_ct, tmp_pat
     assert source.PatientID not in node.log
 
 
+def test_with_postgresql(make_node, postgresql, storescp, storescu, synthetic_ct):
+    """The database is also away for a while, in the middle of the work: nothing is lost."""
+    url = postgresql.new_database()
+    node = make_node(storescp.toml + f'\n[database]\nurl = "{url}"\n')
+    send(storescu, synthetic_ct.folder, node.port)
+    node.wait_for_state(JobState.RUNNING)
+    postgresql.stop()
+    assert node.hepar("doctor", "--running").returncode == 1
+    refused = storescu(synthetic_ct.folder, node.port)
+    assert refused.returncode != 0, "what cannot be indexed is not answered with Success"
+    postgresql.run()
+    job = node.wait_for_state(JobState.DELIVERED)
+    assert {dcmread(path).Modality for path in storescp.files()} == {"SEG", "SR"}
+    assert len(storescp.files()) == 2
+    states = [event.to_state for event in node.services.jobs.events(job.id)]
+    assert (states[0], states[-1]) == (JobState.QUEUED, JobState.DELIVERED)
+    wait_until(node.is_ready, "every role is back")
+    doctor = json.loads(node.hepar("doctor", "--json").stdout)
+    [database] = [check for check in doctor if check["check"] == "database"]
+    assert database["detail"] == f"postgresql, schema is current, last job {job.id}"
+    assert "s3cret" not in node.log
+
+
 def test_enhanced_ct_goes_the_same_way(make_node, storescp, storescu, synthetic_ct, tmp_path):
     folder = tmp_path / "enhanced"
     folder.mkdir()

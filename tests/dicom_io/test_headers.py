@@ -66,7 +66,7 @@ def test_count_of_the_series_goes_before_count_of_the_acquisition(image, path):
     assert read_header(_write(image, path)).expected_instances == 24
 
 
-@pytest.mark.parametrize("count", ["0", "-3", "many", "", "12\\13", "1e400"])
+@pytest.mark.parametrize("count", ["0", "-3", "many", "", "12\\13", "1e400", "2147483648"])
 def test_count_that_makes_no_sense_is_unknown(image, path, count):
     _raw(image, "ImagesInAcquisition", count)
     assert read_header(_write(image, path)).expected_instances is None

@@ -114,6 +114,29 @@ def test_db_upgrade_makes_a_database_that_lists_no_jobs(tmp_path: Path):
     assert json.loads(hepar("jobs", "list", "--json", cwd=tmp_path).stdout) == []
 
 
+@pytest.mark.peer
+def test_a_database_of_postgresql_is_upgraded_when_told_to(tmp_path: Path, postgresql):
+    url = postgresql.new_database(template="template0")
+    (tmp_path / "hepar.toml").write_text(f'[database]\nurl = "{url}"\n')
+    early = hepar("serve", cwd=tmp_path)
+    assert early.returncode == 1
+    assert "run `hepar db upgrade`" in " ".join(early.stderr.split())
+    assert hepar("db", "upgrade", cwd=tmp_path).returncode == 0
+    assert json.loads(hepar("jobs", "list", "--json", cwd=tmp_path).stdout) == []
+    shown = hepar("config", "show", "--json", cwd=tmp_path).stdout
+    rows = {row["key"]: row["value"] for row in json.loads(shown)}
+    assert rows["database.url"]
+    assert "s3cret" not in shown + hepar("config", "show", cwd=tmp_path).stdout
+
+
+def test_an_unknown_database_is_wrong_settings(tmp_path: Path):
+    url = "mysql://hepar:s3cret@127.0.0.1/hepar"
+    done = hepar("config", "check", "--set", f"database.url={url}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "database.url" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
 def test_models_are_listed_and_verified(tmp_path: Path):
     [model] = json.loads(hepar("model", "list", "--json", cwd=tmp_path).stdout)
     assert hepar("model", "verify", model["name"], cwd=tmp_path).returncode == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, text
+from sqlalchemy import UpdateBase, delete, text
 
 from config.settings import RuleAction
 from dicom_io.headers import InstanceHeader
@@ -149,6 +149,18 @@ class Node:
     ) -> ProofRecord | None:
         return self.proofs.claim_due(owner, destination=destination, lease_s=30, now=at(second))
 
+    def plan(self, statement: UpdateBase) -> str:
+        """Give how the database would execute a statement on a table with many rows."""
+        with self.database.read() as session:
+            dialect = session.get_bind().dialect
+            sql = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+            if dialect.name == "postgresql":
+                session.execute(text("SET LOCAL enable_seqscan = off"))
+                explain = f"EXPLAIN {sql}"
+            else:
+                explain = f"EXPLAIN QUERY PLAN {sql}"
+            return "; ".join(row[-1] for row in session.connection().exec_driver_sql(explain))
+
     def history(self, job_id: int) -> list[tuple[str, str]]:
         """Give who moved the job where."""
         return [(event.actor, event.to_state.value) for event in self.jobs.events(job_id)]
@@ -177,12 +189,12 @@ def open_node(url: str) -> Node:
 
 
 @pytest.fixture(scope="session")
-def shared_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]]:
+def shared_nodes(new_url: Callable[[], str]) -> Iterator[tuple[Node, Node]]:
     """One database, opened twice as by two processes.
 
     All tests share it, because an engine that has compiled its statements is several times faster.
     """
-    url = f"sqlite:///{tmp_path_factory.mktemp('storage') / 'hepar.db'}"
+    url = new_url()
     upgrade_database(url)
     nodes = (open_node(url), open_node(url))
     yield nodes
@@ -190,13 +202,20 @@ def shared_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nod
         one.database.close()
 
 
+RESTART_NUMBERS = {
+    "sqlite": "DELETE FROM sqlite_sequence",
+    "postgresql": "TRUNCATE " + ", ".join(Base.metadata.tables) + " RESTART IDENTITY",
+}
+
+
 @pytest.fixture
 def node(shared_nodes: tuple[Node, Node]) -> Node:
     """A node whose database has no rows."""
-    with shared_nodes[0].database.write() as session:
+    database = shared_nodes[0].database
+    with database.write() as session:
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(delete(table))
-        session.execute(text("DELETE FROM sqlite_sequence"))
+        session.execute(text(RESTART_NUMBERS[database.dialect]))
     return shared_nodes[0]
 
 
@@ -207,9 +226,9 @@ def other_node(shared_nodes: tuple[Node, Node]) -> Node:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(new_url: Callable[[], str]) -> str:
     """The URL of an upgraded database of its own."""
-    url = f"sqlite:///{tmp_path / 'hepar.db'}"
+    url = new_url()
     upgrade_database(url)
     return url
 

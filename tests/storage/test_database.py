@@ -1,43 +1,63 @@
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, MetaData, create_engine, insert, select, text
 
 from storage import database
-from storage.database import open_database, upgrade_database
+from storage.database import (
+    Database,
+    list_revisions,
+    open_database,
+    read_url,
+    upgrade_database,
+)
 from storage.deliveries import Deliveries
-from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew
+from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew, UnusableUrl
 from storage.jobs import Jobs
 from storage.proofs import Proofs
 from storage.states import JobState
 from storage.tables import Base
 
 
-def schema_of(path: Path) -> dict[str, set[str]]:
-    """Give the lines of each statement that made a table or index, whatever their order."""
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    found = {name: {line.strip(" \t,") for line in sql.splitlines()} for name, sql in rows}
-    connection.close()
-    return found
+def lines_of(statement: str) -> set[str]:
+    """Give the lines of a statement that made a table or index, whatever their order."""
+    return {line.strip(" \t,") for line in statement.splitlines()}
 
 
-def test_migrations_make_what_the_tables_say(node: Any, tmp_path: Path) -> None:
+SCHEMA = {
+    "sqlite": "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL",
+    "postgresql": """
+        SELECT conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    """,
+}
+
+
+def schema_of(database: Database) -> dict[str, set[str]]:
+    with database.read() as session:
+        rows = session.execute(text(SCHEMA[database.dialect])).all()
+    return {name: lines_of(sql) for name, sql in rows if "alembic_version" not in name}
+
+
+def test_migrations_make_what_the_tables_say(node: Any, url: str) -> None:
     with node.database.read() as session:
         context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     # The comparison above is blind to check constraints and to conditions of indexes.
-    engine = create_engine(f"sqlite:///{tmp_path / 'direct.db'}")
-    Base.metadata.create_all(engine)
-    engine.dispose()
-    migrated = schema_of(Path(node.url.removeprefix("sqlite:///")))
-    del migrated["alembic_version"]
-    assert migrated == schema_of(tmp_path / "direct.db")
+    with open_database(url) as direct:
+        with direct.write() as session:
+            Base.metadata.drop_all(session.connection())
+            Base.metadata.create_all(session.connection())
+        assert schema_of(node.database) == schema_of(direct)
 
 
 def test_upgrade_from_nothing_makes_the_folder_too_and_may_be_repeated(tmp_path: Path) -> None:
@@ -53,76 +73,172 @@ def test_upgrade_keeps_rows(node: Any) -> None:
     assert len(node.jobs.list_jobs()) == 1
 
 
-MOMENT = "2026-03-01 12:00:00.000000"
-WRITTEN_BEFORE = {
-    "series": {
-        "series_uid": "1.2",
-        "study_uid": "1.1",
-        "modality": "CT",
-        "calling_ae_title": "SCANNER",
-        "instance_count": 1,
-        "has_conflicts": 0,
-        "first_received_at": MOMENT,
-        "last_received_at": MOMENT,
-        "settled": 1,
-        "settled_at": MOMENT,
-        "rule": "",
-        "reason": "",
-        "content_digest": "d",
+MOMENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+WRITTEN_SINCE = {
+    "0001": {
+        "series": {
+            "series_uid": "1.2",
+            "study_uid": "1.1",
+            "modality": "CT",
+            "calling_ae_title": "SCANNER",
+            "instance_count": 1,
+            "has_conflicts": False,
+            "first_received_at": MOMENT,
+            "last_received_at": MOMENT,
+            "settled": True,
+            "settled_at": MOMENT,
+            "decision": "process",
+            "rule": "CT",
+            "reason": "It is a CT series.",
+            "content_digest": "d",
+        },
+        "instance": {
+            "sop_instance_uid": "1.2.1",
+            "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
+            "study_uid": "1.1",
+            "series_uid": "1.2",
+            "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+            "path": "instances/1.1/1.2/1.2.1.dcm",
+            "sha256": "s",
+            "size_bytes": 2**33,
+            "frame_count": 1,
+            "slice_position_mm": -12.5,
+            "is_conflict": False,
+            "calling_ae_title": "SCANNER",
+            "received_at": MOMENT,
+        },
+        "job": {
+            "series_uid": "1.2",
+            "study_uid": "1.1",
+            "content_digest": "d",
+            "calling_ae_title": "SCANNER",
+            "model_name": "liver",
+            "model_version": "1",
+            "model_digest": "m",
+            "state": "DELIVERED",
+            "attempts": 1,
+            "created_at": MOMENT,
+            "updated_at": MOMENT,
+            "reason": "",
+            "summary": {"lesions": [1.5, "\u00b5"]},
+        },
+        "job_event": {
+            "job_id": 1,
+            "at": MOMENT,
+            "actor": "s1",
+            "from_state": "DELIVERING",
+            "to_state": "DELIVERED",
+            "detail": "",
+        },
+        "result": {
+            "job_id": 1,
+            "role": "seg",
+            "path": "seg.dcm",
+            "sop_class_uid": "1.3",
+            "sop_instance_uid": "1.4",
+            "series_instance_uid": "1.5",
+        },
+        "delivery": {
+            "job_id": 1,
+            "destination": "pacs",
+            "state": "DELIVERED",
+            "attempts": 1,
+            "next_attempt_at": MOMENT,
+            "last_error": "",
+            "created_at": MOMENT,
+            "updated_at": MOMENT,
+        },
+        "role_heartbeat": {
+            "role": "web",
+            "host": "ct1",
+            "pid": 7,
+            "started_at": MOMENT,
+            "beat_at": MOMENT,
+            "detail": "",
+        },
     },
-    "job": {
-        "id": 1,
-        "series_uid": "1.2",
-        "study_uid": "1.1",
-        "content_digest": "d",
-        "calling_ae_title": "SCANNER",
-        "model_name": "liver",
-        "model_version": "1",
-        "model_digest": "m",
-        "state": "DELIVERED",
-        "attempts": 1,
-        "created_at": MOMENT,
-        "updated_at": MOMENT,
-        "reason": "",
-        "summary": "{}",
-    },
-    "result": {
-        "job_id": 1,
-        "role": "seg",
-        "path": "seg.dcm",
-        "sop_class_uid": "1.3",
-        "sop_instance_uid": "1.4",
-        "series_instance_uid": "1.5",
-    },
-    "delivery": {
-        "job_id": 1,
-        "destination": "pacs",
-        "state": "DELIVERED",
-        "attempts": 1,
-        "next_attempt_at": MOMENT,
-        "last_error": "",
-        "created_at": MOMENT,
-        "updated_at": MOMENT,
+    "0002": {
+        "proof": {
+            "delivery_id": 1,
+            "state": "WAITING",
+            "attempts": 1,
+            "next_attempt_at": MOMENT,
+            "last_error": "does not answer",
+            "created_at": MOMENT,
+            "updated_at": MOMENT,
+        },
     },
 }
-"""A delivered job as the first schema had it."""
+"""What each revision can hold that the one before could not: tables, or columns of their rows."""
+REVISIONS = list(WRITTEN_SINCE)
 
 
-def test_upgrade_from_the_first_schema_keeps_what_it_holds(tmp_path: Path, moment: Any) -> None:
-    url = f"sqlite:///{tmp_path / 'hepar.db'}"
-    upgrade_database(url, "0001")
-    engine = create_engine(url)
+def rows_of(revision: str) -> dict[str, dict[str, Any]]:
+    """Give a row for each table that a revision has."""
+    rows: dict[str, dict[str, Any]] = {}
+    for known in REVISIONS[: REVISIONS.index(revision) + 1]:
+        for table, values in WRITTEN_SINCE[known].items():
+            rows[table] = rows.get(table, {}) | values
+    return rows
+
+
+def content_of(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Read all tables as they are, without our classes."""
+    found = MetaData()
+    found.reflect(connection)
+    return {
+        name: [dict(row) for row in connection.execute(select(table)).mappings()]
+        for name, table in found.tables.items()
+        if name != "alembic_version"
+    }
+
+
+@contextmanager
+def transaction(url: str) -> Iterator[Connection]:
+    """Open a transaction that knows nothing of our schema."""
+    engine = create_engine(read_url(url))
     with engine.begin() as connection:
-        for table, row in WRITTEN_BEFORE.items():
-            names = ", ".join(row)
-            marks = ", ".join(f":{name}" for name in row)
-            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), row)
+        yield connection
     engine.dispose()
-    with pytest.raises(SchemaOutdated, match="schema 0001"):
-        open_database(url)
-    with open_database(url, upgrade=True) as upgraded:
-        assert Jobs(upgraded).get(1).state is JobState.DELIVERED
-        assert Proofs(upgraded).list_proofs(1) == []
+
+
+def write_at(url: str, revision: str) -> dict[str, list[dict[str, Any]]]:
+    """Make a database of a revision with a row in each table."""
+    upgrade_database(url, revision)
+    with transaction(url) as connection:
+        found = MetaData()
+        found.reflect(connection)
+        assert set(found.tables) - {"alembic_version"} == set(rows_of(revision))
+        for table, row in rows_of(revision).items():
+            connection.execute(insert(found.tables[table]), row)
+        return content_of(connection)
+
+
+def test_each_revision_is_written_to() -> None:
+    """Whoever adds a revision says above what it can hold."""
+    assert list_revisions() == REVISIONS
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_upgrade_from_each_revision_keeps_what_it_holds(
+    new_url: Any, node: Any, revision: str, moment: Any
+) -> None:
+    url = new_url()
+    before = write_at(url, revision)
+    if revision != REVISIONS[-1]:
+        with pytest.raises(SchemaOutdated, match=f"schema {revision}"):
+            open_database(url)
+    upgrade_database(url)
+    with transaction(url) as connection:
+        after = content_of(connection)
+    for table, rows in before.items():
+        for row, kept in zip(rows, after[table], strict=True):
+            assert kept == kept | row
+    with open_database(url) as upgraded:
+        assert schema_of(upgraded) == schema_of(node.database)
+        job = Jobs(upgraded).get(1)
+        assert (job.state, job.created_at) == (JobState.DELIVERED, MOMENT)
+        assert job.summary == {"lesions": [1.5, "\u00b5"]}
         deliveries = Deliveries(upgraded)
         assert deliveries.resend(1, ["pacs"], "me", moment(0)).state is JobState.DELIVERING
         due = deliveries.claim_due("s1", destination="pacs", lease_s=30, now=moment(1))
@@ -130,8 +246,8 @@ def test_upgrade_from_the_first_schema_keeps_what_it_holds(tmp_path: Path, momen
         assert len(Proofs(upgraded).list_proofs(1)) == 1
 
 
-def test_upgrade_by_two_processes_at_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'hepar.db'}"
+def test_upgrade_by_two_processes_at_once(new_url: Any) -> None:
+    url = new_url()
     upgrades = [threading.Thread(target=upgrade_database, args=(url,)) for _ in range(2)]
     for upgrade in upgrades:
         upgrade.start()
@@ -164,23 +280,50 @@ def test_the_switch_to_the_log_is_tried_again_while_another_process_does_it() ->
         database._switch_to_wal(BusyCursor(refusals=1, code=sqlite3.SQLITE_READONLY))
 
 
-def test_a_failing_upgrade_leaves_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "hepar.db"
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE result (id INTEGER)")
-    connection.close()
-    with pytest.raises(DatabaseError, match="result already exists"):
-        upgrade_database(f"sqlite:///{path}")
-    assert set(schema_of(path)) == {"result"}
+def test_a_failing_upgrade_leaves_nothing(new_url: Any) -> None:
+    url = new_url()
+    with transaction(url) as connection:
+        connection.execute(text("CREATE TABLE result (id INTEGER)"))
+    with pytest.raises(DatabaseError, match=r'"?result"? already exists'):
+        upgrade_database(url)
+    with transaction(url) as connection:
+        assert set(content_of(connection)) == {"result"}
 
 
-def test_open_can_upgrade(tmp_path: Path) -> None:
-    open_database(f"sqlite:///{tmp_path / 'hepar.db'}", upgrade=True).close()
+def test_open_can_upgrade(new_url: Any) -> None:
+    open_database(new_url(), upgrade=True).close()
 
 
-def test_a_database_without_tables_is_outdated(tmp_path: Path) -> None:
+def test_a_database_without_tables_is_outdated(new_url: Any) -> None:
     with pytest.raises(SchemaOutdated, match=r"has schema none.* run `hepar db upgrade`"):
-        open_database(f"sqlite:///{tmp_path / 'hepar.db'}")
+        open_database(new_url())
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nonsense", "it is no URL"),
+        ("mysql://hepar:s3cret@db/hepar", "it begins with mysql:"),
+        ("postgresql+psycopg2://hepar:s3cret@db/hepar", r"postgresql://USER:PASSWORD@HOST/NAME"),
+    ],
+)
+def test_what_is_no_url_of_ours_is_refused_without_quoting_it(url: str, words: str) -> None:
+    with pytest.raises(UnusableUrl, match=words) as refused:
+        open_database(url)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "find_spec", lambda name: None)
+    with pytest.raises(UnusableUrl, match=r"pip install 'hepar\[postgresql\]'"):
+        open_database("postgresql://hepar:s3cret@db/hepar")
+
+
+def test_a_server_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(DatabaseError, match="connection to server") as told:
+        open_database(f"postgresql://hepar:s3cret@/hepar?host={tmp_path}")
+    assert "s3cret" not in str(told.value)
 
 
 @pytest.mark.parametrize(
@@ -204,9 +347,10 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
         open_database(f"sqlite:///{tmp_path / 'hepar.db'}")
 
 
-def test_commits_are_durable_and_rows_are_checked(node: Any) -> None:
+def test_commits_to_sqlite_are_durable_and_rows_are_checked(tmp_path: Path) -> None:
     wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
-    with node.database.read() as session:
+    url = f"sqlite:///{tmp_path / 'hepar.db'}"
+    with open_database(url, upgrade=True) as opened, opened.read() as session:
         found = {key: session.execute(text(f"PRAGMA {key}")).scalar_one() for key in wanted}
     assert found == wanted
 
@@ -233,6 +377,6 @@ def test_a_reader_sees_one_state_and_does_not_hold_up_writers(node: Any, other_n
     assert len(node.jobs.list_jobs()) == 1
 
 
-def test_the_database_is_closed_on_leaving(url: str) -> None:
+def test_a_database_says_which_it_is(url: str, dialect: str) -> None:
     with open_database(url) as database:
-        assert database.dialect == "sqlite"
+        assert database.dialect == dialect
