@@ -3,6 +3,7 @@
 from config.errors import SettingsError
 from config.loader import LoadedSettings, load_settings
 from config.settings import (
+    AnyPeer,
     ClusteringSettings,
     DatabaseSettings,
     DeliverySettings,
@@ -22,10 +23,12 @@ from config.settings import (
     TlsSettings,
     TumorCluster,
     TumorEngine,
+    WebPeerSettings,
     WebSettings,
 )
 
 __all__ = [
+    "AnyPeer",
     "ClusteringSettings",
     "DatabaseSettings",
     "DeliverySettings",
@@ -47,6 +50,7 @@ __all__ = [
     "TlsSettings",
     "TumorCluster",
     "TumorEngine",
+    "WebPeerSettings",
     "WebSettings",
     "load_settings",
 ]

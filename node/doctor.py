@@ -14,8 +14,8 @@ from inference.manifest import find_package, verify_package
 from inference.segment import load_segmenter
 from node.clock import utc_now
 from node.errors import NodeError
+from node.exchange import echo
 from node.roles import BEAT_S, Role
-from node.scu import echo
 from node.services import open_services
 from storage.errors import StorageError
 
@@ -49,11 +49,10 @@ def check_node(settings: Settings) -> Iterator[Check]:
     yield from check_running(settings, down=Verdict.REMARK)
     for name, peer in settings.peers.items():
         try:
-            echo(settings.node, peer)
+            detail = echo(settings.node, peer)
         except NodeError as error:
             yield Check(name=f"peer {name}", verdict=Verdict.BAD, detail=str(error))
         else:
-            detail = f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"
             yield Check(name=f"peer {name}", verdict=Verdict.GOOD, detail=detail)
 
 

@@ -17,7 +17,7 @@ class NodeError(Exception):
 
 
 class PeerUnreachable(NodeError):
-    """No association with a peer came about."""
+    """No association with a peer, or no connection, came about."""
 
     def __init__(self, peer: str, address: str, reason: str) -> None:
         super().__init__(f"{peer} at {address} cannot be reached: {reason}")
@@ -49,7 +49,7 @@ class UnknownPeer(WrongCall):
         listed = ", ".join(known) or "none"
         super().__init__(
             f"There is no peer {name!r} in the settings (peers: {listed}).{hint}"
-            " Give AETITLE@host:port for a peer that is not in the settings."
+            " Give AETITLE@host:port or a URL for a peer that is not in the settings."
         )
 
 

@@ -21,11 +21,11 @@ from dicom_io.rules import Decision, decide
 from inference.findings import ModelIdentity
 from inference.segment import identify
 from node.clock import utc_now
-from node.errors import PeerUnreachable
+from node.errors import NodeError
+from node.exchange import send_files
 from node.lease import LeaseKeeper
 from node.prover import Prover
 from node.retry import next_attempt_at
-from node.scu import send_files
 from node.services import Services
 from storage.errors import LeaseLost, StaleJob
 from storage.records import DeliveryRecord, NewJob, ProofRecord, SeriesRecord
@@ -171,7 +171,7 @@ class Scheduler:
         paths = [folder / result.path for result in self._services.jobs.results(delivery.job_id)]
         try:
             answers = send_files(self._services.settings.node, peer, paths)
-        except (PeerUnreachable, OSError) as error:
+        except (NodeError, OSError) as error:
             return str(error)
         except Exception as error:
             logger.exception("results cannot be sent", extra={"job_id": delivery.job_id})

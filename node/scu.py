@@ -12,7 +12,12 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
-from pynetdicom.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
+from pynetdicom.status import (
+    STATUS_SUCCESS,
+    STATUS_WARNING,
+    STORAGE_SERVICE_CLASS_STATUS,
+    code_to_category,
+)
 
 from config import NodeSettings, PeerSettings, PeerTls
 from node.errors import PeerRefused, PeerUnreachable
@@ -23,30 +28,36 @@ logger = logging.getLogger(__name__)
 MAX_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd identifiers 1 to 255)."""
 
+DUPLICATE = 0x0111
+"""The status Duplicate SOP Instance (PS3.7 C.5.3), which a few archives give."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SentInstance:
-    """What a peer answered to one C-STORE."""
+    """What a peer answered to one C-STORE, or to one instance by STOW-RS."""
 
     path: Path
     sop_instance_uid: str
     status: int | None
-    """DIMSE status; none when the peer gave no answer or takes no such SOP class."""
+    """DIMSE status, which STOW-RS has too; none when the peer gave none for this instance."""
     comment: str
 
     @property
     def stored(self) -> bool:
-        """Whether the peer has it: Success, or a warning (PS3.4 B.2.3: stored with remarks)."""
-        return self.status is not None and code_to_category(self.status) in (
-            STATUS_SUCCESS,
-            STATUS_WARNING,
-        )
+        """Whether the peer has it: Success, a warning (PS3.4 B.2.3), or it had it already."""
+        if self.status is None:
+            return False
+        good = (STATUS_SUCCESS, STATUS_WARNING)
+        return self.status == DUPLICATE or code_to_category(self.status) in good
 
     @property
     def answer(self) -> str:
         """The answer in words."""
-        code = "no answer" if self.status is None else f"status 0x{self.status:04X}"
-        return f"{code} ({self.comment})" if self.comment else code
+        if self.status is None:
+            return self.comment or "no answer"
+        meaning = STORAGE_SERVICE_CLASS_STATUS.get(self.status, ("", ""))[1]
+        words = ", ".join(part for part in (meaning, self.comment) if part)
+        return f"status 0x{self.status:04X} ({words})" if words else f"status 0x{self.status:04X}"
 
 
 def echo(node: NodeSettings, peer: PeerSettings) -> None:
@@ -98,7 +109,7 @@ def send_files(
         When no association comes about, or one breaks before every file has an answer.
     """
     sent: list[SentInstance] = []
-    for batch in _batches([_Outgoing.read(path) for path in paths]):
+    for batch in _batches([Outgoing.read(path) for path in paths]):
         contexts = [
             build_context(sop, syntax) for sop, syntax in dict.fromkeys(b.kind for b in batch)
         ]
@@ -107,9 +118,7 @@ def send_files(
             for outgoing in batch:
                 result = _send_one(assoc, outgoing)
                 if result.status is None and not assoc.is_established:
-                    raise PeerUnreachable(
-                        peer.ae_title, f"{peer.host}:{peer.port}", "the association broke"
-                    )
+                    raise PeerUnreachable(peer.ae_title, peer.address, "the association broke")
                 sent.append(result)
                 if on_sent is not None:
                     on_sent(result)
@@ -120,7 +129,9 @@ def send_files(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outgoing:
+class Outgoing:
+    """A file that is to be sent."""
+
     path: Path
     sop_instance_uid: str
     kind: tuple[str, str]
@@ -128,7 +139,8 @@ class _Outgoing:
     the class in another syntax only cannot make us transcode."""
 
     @classmethod
-    def read(cls, path: Path) -> "_Outgoing":
+    def read(cls, path: Path) -> "Outgoing":
+        """Read what a file says of itself."""
         ds = dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"])
         return cls(
             path=path,
@@ -137,9 +149,9 @@ class _Outgoing:
         )
 
 
-def _batches(files: Sequence[_Outgoing]) -> list[list[_Outgoing]]:
+def _batches(files: Sequence[Outgoing]) -> list[list[Outgoing]]:
     """Cut a list where one association would need more than 128 presentation contexts."""
-    batches: list[list[_Outgoing]] = []
+    batches: list[list[Outgoing]] = []
     kinds: set[tuple[str, str]] = set()
     for file in files:
         kinds.add(file.kind)
@@ -191,7 +203,7 @@ def associate(
     )
     if assoc.is_established:
         return assoc
-    raise PeerUnreachable(peer.ae_title, f"{peer.host}:{peer.port}", _why_not(assoc))
+    raise PeerUnreachable(peer.ae_title, peer.address, _why_not(assoc))
 
 
 def _why_not(assoc: Association) -> str:
@@ -203,7 +215,7 @@ def _why_not(assoc: Association) -> str:
     return "no answer to the association request (nothing listens there, or the network is closed)"
 
 
-def _send_one(assoc: Association, outgoing: _Outgoing) -> SentInstance:
+def _send_one(assoc: Association, outgoing: Outgoing) -> SentInstance:
     try:
         response = assoc.send_c_store(outgoing.path)
     except ValueError as error:

@@ -1,13 +1,11 @@
 """Fixtures of the real process and its real peers, on free ports of loopback."""
 
-import json
 import subprocess
-import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from peers import NODE_TOML, SENDER, NodeProcess, Orthanc, StoreScp, SyntheticCt, wait_until
+from peers import NODE_TOML, SENDER, NodeProcess, StoreScp, SyntheticCt
 
 from dicom_io.ct import write_ct_series
 from inference.phantom import PhantomSettings, make_phantom
@@ -44,40 +42,6 @@ def storescp(
     archive.start()
     yield archive
     archive.stop()
-
-
-@pytest.fixture
-def orthanc(
-    tmp_path: Path, program: Callable[[str], str], free_port: Callable[[], int]
-) -> Iterator[Orthanc]:
-    folder = tmp_path / "orthanc"
-    folder.mkdir()
-    server = Orthanc(port=free_port(), http_port=free_port())
-    configuration = {
-        "StorageDirectory": str(folder / "db"),
-        "IndexDirectory": str(folder / "db"),
-        "DicomAet": "ORTHANC",
-        "DicomPort": server.port,
-        "HttpPort": server.http_port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "Plugins": [],
-    }
-    path = folder / "orthanc.json"
-    path.write_text(json.dumps(configuration))
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program("Orthanc"), str(path)], stdout=log, stderr=log)
-
-    def answers() -> bool:
-        try:
-            return bool(server.get("/system"))
-        except urllib.error.URLError:
-            return False
-
-    wait_until(answers, "Orthanc answers")
-    yield server
-    process.terminate()
-    process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """The node, dcmtk's storescp and Orthanc as processes that a test can talk to and kill."""
 
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -171,20 +173,65 @@ class StoreScp:
         return sorted(self.folder.iterdir())
 
 
-@dataclass(frozen=True, kw_only=True)
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+@dataclass(kw_only=True)
 class Orthanc:
     """Orthanc as the archive: DICOM in, REST out."""
 
+    program: str
+    folder: Path
     port: int
     http_port: int
+    plugins: tuple[Path, ...] = ()
+    password: str = ""
+    """Of the user "hepar"; none means that everybody may do everything."""
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def toml(self) -> str:
         return DESTINATION_TOML.format(ae_title="ORTHANC", port=self.port)
 
+    @property
+    def url(self) -> str:
+        """The root of DICOMweb."""
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
+
+    def start(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        configuration = {
+            "StorageDirectory": str(self.folder / "db"),
+            "IndexDirectory": str(self.folder / "db"),
+            "DicomAet": "ORTHANC",
+            "DicomPort": self.port,
+            "HttpPort": self.http_port,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": bool(self.password),
+            "RegisteredUsers": {"hepar": self.password} if self.password else {},
+            "Plugins": [str(path) for path in self.plugins],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }
+        path = self.folder / "orthanc.json"
+        path.write_text(json.dumps(configuration))
+        with (self.folder / "orthanc.log").open("ab") as log:
+            self.process = subprocess.Popen([self.program, str(path)], stdout=log, stderr=log)
+        wait_until(self._answers, "Orthanc answers")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.get("/system"))
+        except urllib.error.URLError:
+            return False
+
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}") as answer:
-            return answer.read()
+        return self._ask("GET", path)
 
     def know(self, node_port: int) -> None:
         """Make the node a modality, to which storage commitment is reported."""
@@ -205,11 +252,13 @@ class Orthanc:
             if tags["Modality"] == modality:
                 self._ask("DELETE", f"/instances/{identifier}")
 
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> None:
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         url = f"http://127.0.0.1:{self.http_port}{path}"
         request = urllib.request.Request(url, data=body, method=method)
-        with urllib.request.urlopen(request):
-            pass
+        user = base64.b64encode(f"hepar:{self.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {user}")
+        with urllib.request.urlopen(request) as answer:
+            return answer.read()
 
     def instances(self) -> dict[str, bytes]:
         """Give the stored files by modality."""
