@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 from config.settings import (
     Condition,
     PeerSettings,
+    PollSettings,
     RuleSettings,
     Settings,
     WebPeerSettings,
@@ -34,7 +35,11 @@ This page is generated from `config/settings.py` by `python -m config.reference`
 """
 
 _NAMED_SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
-    "peers": {"peers.NAME": PeerSettings, "peers.NAME with a url": WebPeerSettings},
+    "peers": {
+        "peers.NAME": PeerSettings,
+        "peers.NAME with a url": WebPeerSettings,
+        "peers.NAME.poll": PollSettings,
+    },
     "rules": {"[[rules]]": RuleSettings, "A condition in `when`": Condition},
 }
 
@@ -54,10 +59,10 @@ def _named_sections(name: str, field: FieldInfo) -> Iterator[str]:
     """Give the sections of which there may be any number."""
     (title, model), *others = _NAMED_SECTIONS[name].items()
     yield f"\n## {title}\n\n{field.description}\n\n"
-    yield from _table(model.model_fields)
+    yield from _table(_plain_fields(model))
     for title, model in others:
         yield f"\n### {title}\n\n{(model.__doc__ or '').strip()}\n\n"
-        yield from _table(model.model_fields)
+        yield from _table(_plain_fields(model))
 
 
 def _section(name: str, field: FieldInfo) -> Iterator[str]:

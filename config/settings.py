@@ -77,6 +77,15 @@ class Proof(StrEnum):
     """It gives each object back by C-GET, or WADO-RS, with the same content."""
 
 
+class Retrieval(StrEnum):
+    """How instances are fetched from a peer."""
+
+    GET = "get"
+    """C-GET: on the association that asks for them; of a DICOMweb service, WADO-RS."""
+    MOVE = "move"
+    """C-MOVE: the peer sends them to our receiver, which must run and be known to it."""
+
+
 class RuleAction(StrEnum):
     """What a selection rule decides."""
 
@@ -131,6 +140,24 @@ class NodeSettings(_Section):
     tls: TlsSettings | None = Field(None, description="DICOM TLS; none means no TLS.")
 
 
+class PollSettings(_Section):
+    """A peer is asked for new CT series, which the rules may want; without this section it is not.
+
+    A series is fetched once two polls in a row have seen the same number of instances.
+    """
+
+    every_s: float = Field(300.0, gt=0, description="Pause between two polls.")
+    days: int = Field(
+        2, ge=0, le=36500, description="How many days back the study may date from, by UTC."
+    )
+    max_series: int = Field(20, ge=1, description="Series fetched in one poll; the rest waits.")
+    by: Retrieval = Field(
+        Retrieval.GET,
+        description="'get' (C-GET, or WADO-RS), or 'move': C-MOVE to this node, to which the peer "
+        "must be a source.",
+    )
+
+
 class PeerSettings(_Section):
     """Another application entity, spoken to by DIMSE."""
 
@@ -157,6 +184,14 @@ class PeerSettings(_Section):
     check_address: bool = Field(
         default=True, description="Refuse a source that calls from an address that is not its own."
     )
+    poll: PollSettings | None = Field(None, description="Look for new series there.")
+
+    @model_validator(mode="after")
+    def _may_send_what_is_polled(self) -> "PeerSettings":
+        moves = self.poll is not None and self.poll.by is Retrieval.MOVE
+        if moves and PeerRole.SOURCE not in self.roles:
+            raise ValueError("poll.by = 'move' needs the role 'source': the peer sends to us then")
+        return self
 
     @property
     def address(self) -> str:
@@ -187,6 +222,7 @@ class WebPeerSettings(_Section):
         description="What a destination must do before a job is CONFIRMED, in this order: "
         "'find' (list each object, QIDO-RS), 'get' (give each back, WADO-RS).",
     )
+    poll: PollSettings | None = Field(None, description="Look for new series there.")
 
     @property
     def address(self) -> str:
@@ -222,6 +258,13 @@ class WebPeerSettings(_Section):
                 "storage commitment goes over DIMSE; for a peer with `url` choose 'find' or 'get'"
             )
         return proofs
+
+    @field_validator("poll")
+    @classmethod
+    def _web_has_no_move(cls, poll: PollSettings | None) -> PollSettings | None:
+        if poll is not None and poll.by is Retrieval.MOVE:
+            raise ValueError("C-MOVE goes over DIMSE; a peer with `url` is polled by 'get'")
+        return poll
 
     @model_validator(mode="after")
     def _credentials_are_whole(self) -> "WebPeerSettings":
@@ -572,6 +615,11 @@ class Settings(BaseSettings):
     def destinations(self) -> dict[str, AnyPeer]:
         """The peers that results are delivered to, by name."""
         return {k: p for k, p in self.peers.items() if PeerRole.DESTINATION in p.roles}
+
+    @property
+    def polled(self) -> dict[str, PollSettings]:
+        """The polls of peers that are asked for new series, by name of the peer."""
+        return {k: p.poll for k, p in self.peers.items() if p.poll is not None}
 
     @property
     def committing(self) -> dict[str, PeerSettings]:

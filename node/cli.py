@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from config import SettingsError, TumorEngine
+from config import Retrieval, SettingsError, TumorEngine
 from node.cli_admin import config_app, db_app, jobs_app, model_app, rules_app, series_app
 from node.cli_cluster import cluster
 from node.cli_options import (
@@ -257,7 +257,7 @@ def pull(
     What the node has already is not fetched again, so an interrupted pull is just repeated.
     """
     from node.peers import find_peer
-    from node.pull import Retrieval, pull_study
+    from node.pull import pull_study
     from node.services import open_services
 
     if by not in list(Retrieval):

@@ -72,11 +72,13 @@ def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterato
         yield Check(name="roles", verdict=down, detail=str(error))
         return
     now = utc_now()
-    alive = {beat.role for beat in beats if now - beat.beat_at < DEAD_AFTER}
+    alive = {beat.role: beat.detail for beat in beats if now - beat.beat_at < DEAD_AFTER}
     for role in Role:
-        running = role.value in alive
-        detail = "running" if running else "not running; `hepar serve` starts it"
-        verdict = Verdict.GOOD if running else down
+        verdict, detail = down, "not running; `hepar serve` starts it"
+        if role.value in alive:
+            trouble = alive[role.value]
+            verdict = Verdict.REMARK if trouble else Verdict.GOOD
+            detail = f"running; {trouble}" if trouble else "running"
         yield Check(name=f"role {role.value}", verdict=verdict, detail=detail)
 
 

@@ -27,6 +27,10 @@ class PeerRefused(NodeError):
     """A peer answered, and the answer was no."""
 
 
+class NodeStopped(NodeError):
+    """The node is asked to stop; what is under way goes on at the next start."""
+
+
 class NotThere(NodeError):
     """A peer does not have what is wanted of it."""
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 from pydicom.dataset import Dataset
 
-from config import AnyPeer, PeerSettings
+from config import AnyPeer, PeerSettings, Retrieval
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
 from node.errors import NotThere, WrongCall
 from node.exchange import find, get
@@ -17,15 +16,6 @@ from node.services import Services
 
 _BATCH = 64
 """So many instances are named in one request; an interrupted pull repeats no more than these."""
-
-
-class Retrieval(StrEnum):
-    """How instances come."""
-
-    GET = "get"
-    """On the association that asks for them, or by WADO-RS."""
-    MOVE = "move"
-    """The peer sends them to our receiver, which must run and be known to it."""
 
 
 @dataclass(frozen=True, kw_only=True)

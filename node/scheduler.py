@@ -1,4 +1,4 @@
-"""The ticks: settle, recover, deliver, prove, clean.
+"""The ticks: settle, recover, deliver, prove, poll, clean.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -24,6 +24,7 @@ from node.clock import utc_now
 from node.errors import NodeError
 from node.exchange import send_files
 from node.lease import LeaseKeeper
+from node.poller import Poller
 from node.prover import Prover
 from node.retry import next_attempt_at
 from node.services import Services
@@ -44,12 +45,16 @@ class Scheduler:
         self._services = services
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._prover = Prover(services, self._owner)
+        self._pollers: list[Poller] = []
         self._model = identify(services.settings.inference)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until asked to stop; ticks in progress are finished."""
         settings = self._services.settings
-        threads = 3 + 2 * len(settings.destinations)
+        self._pollers = [
+            Poller(self._services, name, poll, stop) for name, poll in settings.polled.items()
+        ]
+        threads = 3 + 2 * len(settings.destinations) + len(self._pollers)
         clock = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(threads)},
@@ -63,10 +68,16 @@ class Scheduler:
             clock.add_job(partial(self.deliver, name), "interval", seconds=TICK_S)
             if settings.destinations[name].proofs:
                 clock.add_job(partial(self.prove, name), "interval", seconds=TICK_S)
+        for poller, poll in zip(self._pollers, settings.polled.values(), strict=True):
+            clock.add_job(poller.poll, "interval", seconds=poll.every_s, next_run_time=utc_now())
         self.recover()
         clock.start()
         stop.wait()
         clock.shutdown(wait=True)
+
+    def describe_trouble(self) -> str:
+        """Say what goes wrong outside of any job; empty where nothing does."""
+        return "; ".join(poller.trouble for poller in self._pollers if poller.trouble)
 
     def settle(self) -> None:
         """Decide on each series that is complete, and queue a job where it is wanted."""

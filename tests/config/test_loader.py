@@ -89,6 +89,15 @@ def test_other_variables_with_our_prefix_are_left_alone():
             "[peers.a]\nurl = 'http://a'\nproofs = ['commitment']\n",
             ["peers.a.proofs", "over DIMSE", "'find' or 'get'"],
         ),
+        (
+            "[peers.a]\nurl = 'http://a'\n[peers.a.poll]\nby = 'move'\n",
+            ["peers.a.poll", "polled by 'get'"],
+        ),
+        (
+            "[peers.a]\nae_title = 'A'\nhost = 'a'\n[peers.a.poll]\nby = 'move'\n",
+            ["peers.a", "needs the role 'source'"],
+        ),
+        ("[peers.a]\nurl = 'http://a'\n[peers.a.poll]\nday = 1\n", ["a.poll.day", "'days'"]),
         ("[node]\nport = 'dicom'\n", ["node.port", "integer"]),
         ("[node]\nport = 70000\n", ["node.port", "65535"]),
         ("[node]\nae_title = 'SEVENTEEN LETTERS'\n", ["node.ae_title", "16 characters"]),

@@ -10,10 +10,10 @@ from doubles import BoxSegmenter, Held
 from peers import Orthanc
 from pydicom import dcmread
 
-from config import NodeSettings, WebPeerSettings
+from config import NodeSettings, Retrieval, WebPeerSettings
 from node.errors import NotThere, PeerRefused, WrongCall
 from node.exchange import echo, get, send_files
-from node.pull import Retrieval, pull_study
+from node.pull import pull_study
 from node.query import make_key
 from node.scheduler import Scheduler
 from node.worker import Worker
