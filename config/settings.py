@@ -495,7 +495,10 @@ class DeliverySettings(_Section):
 
     first_retry_s: float = Field(5.0, gt=0, description="Pause before the second attempt.")
     max_retry_s: float = Field(
-        900.0, gt=0, description="Longest pause between attempts; each pause doubles up to this."
+        900.0,
+        gt=0,
+        description="Longest pause between attempts; each pause doubles up to this, and is this at "
+        "once where the same would be refused again.",
     )
     give_up_h: float = Field(
         72.0, gt=0, description="A destination that fails for this long makes the delivery FAILED."

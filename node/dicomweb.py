@@ -19,7 +19,7 @@ from pydicom.errors import InvalidDicomError
 from config import NodeSettings, WebPeerSettings
 from dicom_io.errors import DicomIOError, UndecodableInstance
 from dicom_io.headers import DAMAGED_FILE_ERRORS
-from node.errors import PeerRefused, PeerUnreachable, UnusableTls
+from node.errors import PeerRefused, PeerTimedOut, PeerUnreachable, UnusableTls
 from node.ingest import OnInstance
 from node.multipart import FileBody, MalformedBody, split_parts
 from node.scu import Outgoing, SentInstance
@@ -33,6 +33,8 @@ _TEXT_CHARACTERS = 160
 """So much of an answer in words is told."""
 _ABOUT_THE_INSTANCE = frozenset({400, 409, 413, 415, 422})
 """HTTP status codes of a store that say something about what was sent, not about the sender."""
+_PASSING = frozenset({408, 429})
+"""HTTP status codes below 500 after which the same request may succeed."""
 _GONE = frozenset({404, 410})
 _RESOURCES: Mapping[str, tuple[str, Sequence[str]]] = {
     "STUDY": ("/studies", ()),
@@ -182,7 +184,7 @@ def _connect(node: NodeSettings, peer: WebPeerSettings) -> Iterator[httpx.Client
             yield client
     except httpx.TimeoutException as error:
         waited_s = timeout.connect if isinstance(error, httpx.ConnectTimeout) else timeout.read
-        raise PeerUnreachable(peer.ae_title, peer.url, f"no answer in {waited_s:g} s") from error
+        raise PeerTimedOut(peer.ae_title, peer.url, waited_s or 0.0) from error
     except httpx.TransportError as error:
         raise PeerUnreachable(peer.ae_title, peer.url, str(error) or "it broke off") from error
 
@@ -302,7 +304,8 @@ def _kind_of(content: bytes) -> tuple[str, str]:
 
 def _check(response: httpx.Response, what: str) -> None:
     if not response.is_success:
-        raise PeerRefused(f"{what}: {_describe(response)}")
+        passing = response.is_server_error or response.status_code in _PASSING
+        raise PeerRefused(f"{what}: {_describe(response)}", lasting=not passing)
 
 
 def _describe(response: httpx.Response) -> str:

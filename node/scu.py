@@ -1,6 +1,7 @@
 """The SCU side: C-ECHO and C-STORE to a peer."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pynetdicom.status import (
 )
 
 from config import NodeSettings, PeerSettings, PeerTls
-from node.errors import PeerRefused, PeerUnreachable
+from node.errors import PeerRefused, PeerTimedOut, PeerUnreachable
 from node.tls import make_client_context
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,14 @@ logger = logging.getLogger(__name__)
 MAX_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd identifiers 1 to 255)."""
 
+_REJECTED_PERMANENT = 0x01
+"""Result of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 DUPLICATE = 0x0111
 """The status Duplicate SOP Instance (PS3.7 C.5.3), which a few archives give."""
+
+_LASTING = frozenset({0x0122, 0x0124})
+"""SOP class not supported, not authorized (PS3.7 annex C); with 0xA9xx, data set does not match,
+and 0xCxxx, cannot understand (PS3.4 B.2.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +56,13 @@ class SentInstance:
             return False
         good = (STATUS_SUCCESS, STATUS_WARNING)
         return self.status == DUPLICATE or code_to_category(self.status) in good
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a refusal would come again: it is about the object, not about the moment."""
+        if self.status is None:
+            return True
+        return self.status in _LASTING or self.status >> 8 == 0xA9 or self.status >> 12 == 0xC
 
     @property
     def answer(self) -> str:
@@ -116,9 +130,10 @@ def send_files(
         assoc = associate(node, peer, contexts)
         try:
             for outgoing in batch:
+                start = time.monotonic()
                 result = _send_one(assoc, outgoing)
                 if result.status is None and not assoc.is_established:
-                    raise PeerUnreachable(peer.ae_title, peer.address, "the association broke")
+                    raise _broken(peer, start, node.dimse_timeout_s, "the association broke")
                 sent.append(result)
                 if on_sent is not None:
                     on_sent(result)
@@ -185,6 +200,8 @@ def associate(
     ------
     PeerUnreachable
         When none comes about; the message says why.
+    PeerRefused
+        When the peer rejects it, or all that is proposed.
     """
     ae = AE(ae_title=node.ae_title)
     ae.acse_timeout = node.acse_timeout_s
@@ -193,6 +210,7 @@ def associate(
     ae.connection_timeout = node.acse_timeout_s
     if peer.tls is not PeerTls.OFF and node.tls is not None:
         extras["tls_args"] = (make_client_context(node.tls, peer.tls), peer.host)
+    start = time.monotonic()
     assoc = ae.associate(
         peer.host,
         peer.port,
@@ -203,16 +221,26 @@ def associate(
     )
     if assoc.is_established:
         return assoc
-    raise PeerUnreachable(peer.ae_title, peer.address, _why_not(assoc))
-
-
-def _why_not(assoc: Association) -> str:
     answer = assoc.acceptor.primitive
     if assoc.is_rejected and answer is not None:
-        return f"association rejected: {answer.reason_str}"
+        raise PeerRefused(
+            f"{peer.ae_title} at {peer.address} rejects the association: {answer.reason_str}",
+            lasting=answer.result == _REJECTED_PERMANENT,
+        )
     if answer is not None:
-        return "none of the offered SOP classes and transfer syntaxes is accepted"
-    return "no answer to the association request (nothing listens there, or the network is closed)"
+        raise PeerRefused(
+            f"{peer.ae_title} at {peer.address} accepts none of the offered SOP classes and "
+            "transfer syntaxes",
+            lasting=True,
+        )
+    raise _broken(peer, start, node.acse_timeout_s, "nothing listens there, or the way is closed")
+
+
+def _broken(peer: PeerSettings, start: float, limit_s: float, reason: str) -> PeerUnreachable:
+    """Tell a peer that was silent for too long from one that is gone."""
+    if time.monotonic() - start >= limit_s:
+        return PeerTimedOut(peer.ae_title, peer.address, limit_s)
+    return PeerUnreachable(peer.ae_title, peer.address, reason)
 
 
 def _send_one(assoc: Association, outgoing: Outgoing) -> SentInstance:

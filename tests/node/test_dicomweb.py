@@ -59,7 +59,15 @@ def test_results_are_stored_and_proven_whatever_the_archive_suffers(produced: He
     web_archive.stop()
     state, delivery, error = deliver(produced)
     assert (state, delivery) == (JobState.DELIVERING, DeliveryState.PENDING)
-    assert f"DICOMWEB at {web_archive.url} cannot be reached" in error
+    assert error.startswith(f"unreachable: DICOMWEB at {web_archive.url} cannot be reached")
+    web_archive.password = "changed"
+    web_archive.start()
+    assert (
+        "refused until something is changed: DICOMWEB refuses to store: HTTP 401"
+        in (deliver(produced)[2])
+    )
+    web_archive.stop()
+    web_archive.password = "right"
     web_archive.start()
     assert deliver(produced)[0] is JobState.DELIVERED
     [job] = produced.services.jobs.list_jobs()

@@ -12,7 +12,7 @@ import pytest
 from pydicom import dcmread
 
 from config import NodeSettings, WebPeerSettings
-from node.errors import PeerRefused, PeerUnreachable, UnusableTls
+from node.errors import Cause, PeerRefused, PeerTimedOut, PeerUnreachable, UnusableTls
 from node.exchange import echo, find, get, send_files
 from node.query import make_key
 
@@ -132,24 +132,28 @@ def test_a_file_goes_whole_and_in_one_piece(service: Service, small_ct: list[Pat
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "words"),
+    ("status", "cause", "words"),
     [
-        (503, {}, "HTTP 503 Service Unavailable"),
-        (403, {}, "HTTP 403 Forbidden; this user may not do that"),
-        (302, {"Location": "https://else.example/"}, "set `url` after https://else.example/"),
+        (503, Cause.REFUSED, "HTTP 503 Service Unavailable"),
+        (429, Cause.REFUSED, "HTTP 429 Too Many Requests"),
+        (403, Cause.REFUSED_LASTINGLY, "HTTP 403 Forbidden; this user may not do that"),
+        (302, Cause.REFUSED_LASTINGLY, "HTTP 302 Found; set `url` after https://else.example/"),
     ],
 )
-def test_refusals_are_told(service: Service, small_ct: list[Path], status, headers, words):
-    service.status, service.headers = status, headers
+def test_refusals_are_told(
+    service: Service, small_ct: list[Path], status: int, cause: Cause, words: str
+):
+    service.status, service.headers = status, {"Location": "https://else.example/"}
     for ask in (lambda: echo(NODE, service.peer), lambda: send_files(NODE, service.peer, small_ct)):
         with pytest.raises(PeerRefused) as refusal:
             ask()
         assert words in str(refusal.value)
+        assert refusal.value.cause is cause
 
 
 def test_silence_and_absence_are_told(service: Service, free_port: Callable[[], int]):
     service.pause_s = 30.0
-    with pytest.raises(PeerUnreachable, match=r"cannot be reached: no answer in 0\.3 s"):
+    with pytest.raises(PeerTimedOut, match=r"cannot be reached: no answer in 0\.3 s"):
         echo(NODE, service.peer)
     nobody = WebPeerSettings(url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(PeerUnreachable, match="Connection refused"):
