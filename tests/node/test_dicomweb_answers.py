@@ -1,6 +1,7 @@
 """What services answer that no archive at hand can be made to answer."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import certify
 from pydicom import dcmread
 
 from config import NodeSettings, WebPeerSettings
@@ -29,12 +31,17 @@ class Service:
     body: bytes = b"[]"
     headers: dict[str, str] = field(default_factory=dict)
     pause_s: float = 0.0
+    server: ThreadingHTTPServer | None = None
     asked: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     """Path, headers and body of each request."""
 
     @property
     def peer(self) -> WebPeerSettings:
         return WebPeerSettings(url=self.url)
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
 
     def answer(self, path: str) -> bytes:
         return self.body
@@ -63,6 +70,7 @@ def service() -> Iterator[Service]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    told.server = server
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     told.url = f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
@@ -226,3 +234,19 @@ def test_a_file_of_authorities_must_be_one(service: Service, tmp_path: Path):
     peer = WebPeerSettings(url=service.url, authorities=tmp_path / "absent.pem")
     with pytest.raises(UnusableTls, match=r"absent\.pem"):
         echo(NODE, peer)
+
+
+@pytest.mark.peer
+def test_the_certificate_of_a_service_is_checked(
+    service: Service, program: Callable[[str], str], tmp_path: Path
+):
+    program("openssl")
+    authority = certify(tmp_path, "authority")
+    ours = certify(tmp_path, "service", authority)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours.certificate, ours.key)
+    service.encrypt(context)
+    url = service.url.replace("http:", "https:")
+    echo(NODE, WebPeerSettings(url=url, authorities=authority.certificate))
+    with pytest.raises(PeerUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        echo(NODE, WebPeerSettings(url=url))
