@@ -38,7 +38,7 @@ import benchmarks
 from benchmarks.crashing.fuse import FOLDER, Fuse, disarm, spent
 from benchmarks.crashing.points import DELIVER, POINTS, PROVE, RECEIVE, SETTLE, STAGES, WORK, Point
 from benchmarks.page import put_table
-from benchmarks.peers import NODE_TOML, SENDER, NodeProcess, Orthanc, find_free_port, run_orthanc
+from benchmarks.peers import NODE_TOML, SENDER, NodeProcess, Orthanc, find_free_port
 from dicom_io.ct import write_ct_series
 from inference.phantom import PhantomSettings, make_phantom
 from storage.records import JobRecord
@@ -271,29 +271,34 @@ def open_bench(folder: Path, orthanc_program: str, *, max_attempts: int = 20) ->
     fuses = folder / "fuses"
     fuses.mkdir()
     root = Path(benchmarks.__file__).parent
-    ports = {"port": find_free_port(), "http_port": find_free_port()}
-    with run_orthanc(orthanc_program, folder / "orthanc", **ports) as orthanc:
-        port = find_free_port()
-        toml = NODE_TOML.format(port=port, web_port=find_free_port())
-        toml = toml.replace("[queue]", f"[queue]\nmax_attempts = {max_attempts}")
-        # The sender says how many slices there are; a pause between two is none of the series' end.
-        toml = toml.replace("quiet_s = 1.0", "quiet_s = 60.0")
-        path = os.pathsep.join([str(root / "crashing" / "site"), str(root.parent)])
-        node = NodeProcess(
-            folder=folder,
-            port=port,
-            toml=toml + orthanc.toml + PROOFS,
-            environ={FOLDER: str(fuses), "PYTHONPATH": path},
-        )
+    orthanc = Orthanc(
+        program=orthanc_program,
+        folder=folder / "orthanc",
+        port=find_free_port(),
+        http_port=find_free_port(),
+    )
+    port = find_free_port()
+    toml = NODE_TOML.format(port=port, web_port=find_free_port())
+    toml = toml.replace("[queue]", f"[queue]\nmax_attempts = {max_attempts}")
+    # The sender says how many slices there are; a pause between two is none of the series' end.
+    toml = toml.replace("quiet_s = 1.0", "quiet_s = 60.0")
+    path = os.pathsep.join([str(root / "crashing" / "site"), str(root.parent)])
+    node = NodeProcess(
+        folder=folder,
+        port=port,
+        toml=toml + orthanc.toml + PROOFS,
+        environ={FOLDER: str(fuses), "PYTHONPATH": path},
+    )
+    slices = [dcmread(one) for one in write_ct_series(make_phantom(PHANTOM).volume, folder / "ct")]
+    orthanc.start()
+    try:
         orthanc.know(port)
-        paths = write_ct_series(make_phantom(PHANTOM).volume, folder / "ct")
         node.start()
-        try:
-            yield Bench(
-                node=node, orthanc=orthanc, fuses=fuses, slices=[dcmread(path) for path in paths]
-            )
-        finally:
+        yield Bench(node=node, orthanc=orthanc, fuses=fuses, slices=slices)
+    finally:
+        if node.process is not None:
             node.stop()
+        orthanc.stop()
 
 
 def draw_plans(rng: random.Random) -> Iterator[Plan]:

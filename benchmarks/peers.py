@@ -3,6 +3,7 @@
 For the acceptance tests and for the benchmarks that kill.
 """
 
+import base64
 import json
 import os
 import signal
@@ -12,8 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,22 +222,69 @@ class StoreScp:
         return sorted(self.folder.iterdir())
 
 
-@dataclass(frozen=True, kw_only=True)
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+@dataclass(kw_only=True)
 class Orthanc:
     """Orthanc as the archive: DICOM in, REST out."""
 
+    program: str
+    folder: Path
     port: int
     http_port: int
+    plugins: tuple[Path, ...] = ()
+    password: str = ""
+    """Of the user "hepar"; none means that everybody may do everything."""
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def toml(self) -> str:
         """What makes it a destination of the node."""
         return DESTINATION_TOML.format(ae_title="ORTHANC", port=self.port)
 
+    @property
+    def url(self) -> str:
+        """The root of DICOMweb."""
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
+
+    def start(self) -> None:
+        """Start it and wait until it answers; its folder keeps what is stored."""
+        self.folder.mkdir(exist_ok=True)
+        configuration = {
+            "StorageDirectory": str(self.folder / "db"),
+            "IndexDirectory": str(self.folder / "db"),
+            "DicomAet": "ORTHANC",
+            "DicomPort": self.port,
+            "HttpPort": self.http_port,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": bool(self.password),
+            "RegisteredUsers": {"hepar": self.password} if self.password else {},
+            "Plugins": [str(path) for path in self.plugins],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }
+        path = self.folder / "orthanc.json"
+        path.write_text(json.dumps(configuration))
+        with (self.folder / "orthanc.log").open("ab") as log:
+            self.process = subprocess.Popen([self.program, str(path)], stdout=log, stderr=log)
+        wait_until(self._answers, "Orthanc answers")
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.get("/system"))
+        except urllib.error.URLError:
+            return False
+
     def get(self, path: str) -> bytes:
         """Ask the REST interface."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}") as answer:
-            return answer.read()
+        return self._ask("GET", path)
 
     def know(self, node_port: int) -> None:
         """Make the node a modality, to which storage commitment is reported."""
@@ -258,11 +305,13 @@ class Orthanc:
             if tags["Modality"] == modality:
                 self._ask("DELETE", f"/instances/{identifier}")
 
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> None:
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         url = f"http://127.0.0.1:{self.http_port}{path}"
         request = urllib.request.Request(url, data=body, method=method)
-        with urllib.request.urlopen(request):
-            pass
+        user = base64.b64encode(f"hepar:{self.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {user}")
+        with urllib.request.urlopen(request) as answer:
+            return bytes(answer.read())
 
     def instances(self) -> dict[str, bytes]:
         """Give the stored files by modality."""
@@ -280,40 +329,6 @@ class Orthanc:
             found.append(json.loads(self.get(f"/instances/{identifier}"))["MainDicomTags"])
             self._ask("DELETE", f"/instances/{identifier}")
         return [tags["SOPInstanceUID"] for tags in found]
-
-
-@contextmanager
-def run_orthanc(program: str, folder: Path, *, port: int, http_port: int) -> Iterator[Orthanc]:
-    """Run an Orthanc whose database lies in a new folder."""
-    folder.mkdir()
-    server = Orthanc(port=port, http_port=http_port)
-    configuration = {
-        "StorageDirectory": str(folder / "db"),
-        "IndexDirectory": str(folder / "db"),
-        "DicomAet": "ORTHANC",
-        "DicomPort": port,
-        "HttpPort": http_port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "Plugins": [],
-    }
-    path = folder / "orthanc.json"
-    path.write_text(json.dumps(configuration))
-    with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(path)], stdout=log, stderr=log)
-
-    def answers() -> bool:
-        try:
-            return bool(server.get("/system"))
-        except urllib.error.URLError:
-            return False
-
-    try:
-        wait_until(answers, "Orthanc answers")
-        yield server
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @dataclass(frozen=True, kw_only=True)

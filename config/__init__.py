@@ -3,6 +3,7 @@
 from config.errors import SettingsError
 from config.loader import LoadedSettings, load_settings
 from config.settings import (
+    AnyPeer,
     ClusteringSettings,
     DatabaseSettings,
     DeliverySettings,
@@ -12,20 +13,24 @@ from config.settings import (
     PeerRole,
     PeerSettings,
     PeerTls,
+    PollSettings,
     Proof,
     QueueSettings,
     ReceiveSettings,
     ResultSettings,
+    Retrieval,
     RuleAction,
     RuleSettings,
     Settings,
     TlsSettings,
     TumorCluster,
     TumorEngine,
+    WebPeerSettings,
     WebSettings,
 )
 
 __all__ = [
+    "AnyPeer",
     "ClusteringSettings",
     "DatabaseSettings",
     "DeliverySettings",
@@ -36,10 +41,12 @@ __all__ = [
     "PeerRole",
     "PeerSettings",
     "PeerTls",
+    "PollSettings",
     "Proof",
     "QueueSettings",
     "ReceiveSettings",
     "ResultSettings",
+    "Retrieval",
     "RuleAction",
     "RuleSettings",
     "Settings",
@@ -47,6 +54,7 @@ __all__ = [
     "TlsSettings",
     "TumorCluster",
     "TumorEngine",
+    "WebPeerSettings",
     "WebSettings",
     "load_settings",
 ]

@@ -13,13 +13,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from config.errors import SettingsError
-from config.settings import Settings, TlsSettings
+from config.settings import AnyPeer, PeerSettings, Settings, TlsSettings, WebPeerSettings
 
 ENV_PREFIX = "HEPAR_"
 ENV_DELIMITER = "__"
 
 Tree = dict[str, Any]
 KeyPath = tuple[str, ...]
+
+_PEERS: Mapping[str, type[BaseModel]] = {"dimse": PeerSettings, "dicomweb": WebPeerSettings}
+"""The kinds of peers, by the tag that pydantic puts behind their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +144,11 @@ def _leaves(tree: Tree, prefix: KeyPath = ()) -> Iterator[KeyPath]:
 def _explain(error: ValidationError, origins: Mapping[KeyPath, str]) -> str:
     lines = []
     for problem in error.errors():
-        key = tuple(str(part) for part in problem["loc"])
+        key, siblings = _key_and_siblings(tuple(str(part) for part in problem["loc"]))
         origin = _origin_of(key, origins)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "unknown key" + _hint(key[-1], _siblings(key), prefix="; did you mean ")
+            message = "unknown key" + _hint(key[-1], siblings, prefix="; did you mean ")
         elif problem["type"] == "missing":
             message = "this key is required"
         lines.append(f"  {'.'.join(key) or 'settings'}: {message} ({origin})")
@@ -163,16 +166,20 @@ def _origin_of(key: KeyPath, origins: Mapping[KeyPath, str]) -> str:
     return "default"
 
 
-def _siblings(key: KeyPath) -> list[str]:
+def _key_and_siblings(place: KeyPath) -> tuple[KeyPath, list[str]]:
+    """Give the key that a problem is about, and the keys that there are beside it."""
     model: type[BaseModel] | None = Settings
-    for part in key[:-1]:
+    key, sections = place, place[:-1]
+    if place[:1] == ("peers",) and len(place) > 2:
+        model, key, sections = _PEERS[place[2]], (*place[:2], *place[3:]), place[3:-1]
+    for part in sections:
         field = model.model_fields.get(part) if model is not None else None
         model = _inner_model(field.annotation) if field is not None else model
-    return list(model.model_fields) if model is not None else []
+    return key, list(model.model_fields) if model is not None else []
 
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    """Give the model that an annotation is or contains, as in ``dict[str, PeerSettings]``."""
+    """Give the model that an annotation is or contains, as in ``TlsSettings | None``."""
     if typing.get_origin(annotation) is None and isinstance(annotation, type):
         return annotation if issubclass(annotation, BaseModel) else None
     models = [_inner_model(inner) for inner in typing.get_args(annotation)]
@@ -192,6 +199,7 @@ def _anchor(settings: Settings, base: Path) -> Settings:
     return settings.model_copy(
         update={
             "data_dir": base / settings.data_dir,
+            "peers": {name: _anchor_peer(peer, base) for name, peer in settings.peers.items()},
             "node": settings.node.model_copy(update={"tls": _anchor_tls(settings.node.tls, base)}),
             "inference": settings.inference.model_copy(update={"model": model}),
         }
@@ -203,3 +211,9 @@ def _anchor_tls(tls: TlsSettings | None, base: Path) -> TlsSettings | None:
         return None
     files = {name: base / getattr(tls, name) for name in ("certificate", "key", "authorities")}
     return tls.model_copy(update=files)
+
+
+def _anchor_peer(peer: AnyPeer, base: Path) -> AnyPeer:
+    if isinstance(peer, PeerSettings) or peer.authorities is None:
+        return peer
+    return peer.model_copy(update={"authorities": base / peer.authorities})

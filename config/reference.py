@@ -14,7 +14,14 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from config.settings import Condition, PeerSettings, RuleSettings, Settings
+from config.settings import (
+    Condition,
+    PeerSettings,
+    PollSettings,
+    RuleSettings,
+    Settings,
+    WebPeerSettings,
+)
 
 _HEAD = """\
 # Settings
@@ -27,9 +34,13 @@ where each came from; `hepar config check` only says whether they can be used.
 This page is generated from `config/settings.py` by `python -m config.reference`.
 """
 
-_NAMED_SECTIONS: dict[str, tuple[str, type[BaseModel]]] = {
-    "peers": ("peers.NAME", PeerSettings),
-    "rules": ("[[rules]]", RuleSettings),
+_NAMED_SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
+    "peers": {
+        "peers.NAME": PeerSettings,
+        "peers.NAME with a url": WebPeerSettings,
+        "peers.NAME.poll": PollSettings,
+    },
+    "rules": {"[[rules]]": RuleSettings, "A condition in `when`": Condition},
 }
 
 
@@ -38,13 +49,20 @@ def settings_reference() -> str:
     parts = [_HEAD, "\n## Top level\n\n", *_table(_plain_fields(Settings))]
     for name, field in Settings.model_fields.items():
         if name in _NAMED_SECTIONS:
-            title, model = _NAMED_SECTIONS[name]
-            parts += [f"\n## {title}\n\n{field.description}\n\n", *_table(model.model_fields)]
-            if model is RuleSettings:
-                parts += ["\n### A condition in `when`\n\n", *_table(Condition.model_fields)]
+            parts += _named_sections(name, field)
         elif _is_section(field):
             parts += _section(name, field)
     return "".join(parts)
+
+
+def _named_sections(name: str, field: FieldInfo) -> Iterator[str]:
+    """Give the sections of which there may be any number."""
+    (title, model), *others = _NAMED_SECTIONS[name].items()
+    yield f"\n## {title}\n\n{field.description}\n\n"
+    yield from _table(_plain_fields(model))
+    for title, model in others:
+        yield f"\n### {title}\n\n{(model.__doc__ or '').strip()}\n\n"
+        yield from _table(_plain_fields(model))
 
 
 def _section(name: str, field: FieldInfo) -> Iterator[str]:

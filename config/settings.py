@@ -7,9 +7,20 @@ and ``docs/reference/settings.md`` are generated from this module.
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 
@@ -24,7 +35,20 @@ def _check_ae_title(value: str) -> str:
     return value
 
 
+def _check_url(value: str) -> str:
+    """Refuse what is no root of a DICOMweb service (PS3.18 8.2), and give it without final /."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write the root of the service as https://host/path, or http://host/path")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("put user and password into keys of their own, not into the URL")
+    if parts.query or parts.fragment:
+        raise ValueError("the root of a DICOMweb service has neither ? nor #")
+    return value.rstrip("/")
+
+
 AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
+ServiceUrl = Annotated[str, AfterValidator(_check_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Scalar = str | int | float | bool
 
@@ -48,9 +72,18 @@ class Proof(StrEnum):
     COMMITMENT = "commitment"
     """It commits itself to keep them: storage commitment, PS3.4 annex J."""
     FIND = "find"
-    """It lists each object when asked for it by C-FIND."""
+    """It lists each object when asked for it by C-FIND, or QIDO-RS."""
     GET = "get"
-    """It gives each object back by C-GET, with the same content."""
+    """It gives each object back by C-GET, or WADO-RS, with the same content."""
+
+
+class Retrieval(StrEnum):
+    """How instances are fetched from a peer."""
+
+    GET = "get"
+    """C-GET: on the association that asks for them; of a DICOMweb service, WADO-RS."""
+    MOVE = "move"
+    """C-MOVE: the peer sends them to our receiver, which must run and be known to it."""
 
 
 class RuleAction(StrEnum):
@@ -107,8 +140,26 @@ class NodeSettings(_Section):
     tls: TlsSettings | None = Field(None, description="DICOM TLS; none means no TLS.")
 
 
+class PollSettings(_Section):
+    """A peer is asked for new CT series, which the rules may want; without this section it is not.
+
+    A series is fetched once two polls in a row have seen the same number of instances.
+    """
+
+    every_s: float = Field(300.0, gt=0, description="Pause between two polls.")
+    days: int = Field(
+        2, ge=0, le=36500, description="How many days back the study may date from, by UTC."
+    )
+    max_series: int = Field(20, ge=1, description="Series fetched in one poll; the rest waits.")
+    by: Retrieval = Field(
+        Retrieval.GET,
+        description="'get' (C-GET, or WADO-RS), or 'move': C-MOVE to this node, to which the peer "
+        "must be a source.",
+    )
+
+
 class PeerSettings(_Section):
-    """Another application entity."""
+    """Another application entity, spoken to by DIMSE."""
 
     ae_title: AeTitle = Field(description="AE title of the peer.")
     host: str = Field(description="Host name or address of the peer.")
@@ -133,6 +184,110 @@ class PeerSettings(_Section):
     check_address: bool = Field(
         default=True, description="Refuse a source that calls from an address that is not its own."
     )
+    poll: PollSettings | None = Field(None, description="Look for new series there.")
+
+    @model_validator(mode="after")
+    def _may_send_what_is_polled(self) -> "PeerSettings":
+        moves = self.poll is not None and self.poll.by is Retrieval.MOVE
+        if moves and PeerRole.SOURCE not in self.roles:
+            raise ValueError("poll.by = 'move' needs the role 'source': the peer sends to us then")
+        return self
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{self.host}:{self.port}"
+
+
+class WebPeerSettings(_Section):
+    """A DICOMweb service (PS3.18): a peer that has a `url`."""
+
+    url: ServiceUrl = Field(description="Root of the service, as https://pacs.example/dicom-web.")
+    ae_title: AeTitle = Field(
+        "DICOMWEB",
+        description="Name of the service in messages, and CallingAETitle of what is fetched "
+        "from it.",
+    )
+    user: str | None = Field(None, description="User name, for HTTP basic authentication.")
+    password: SecretStr | None = Field(None, description="Password of that user.")
+    token: SecretStr | None = Field(None, description="Bearer token, instead of user and password.")
+    authorities: Path | None = Field(
+        None, description="PEM file: who signs its certificate; none means those of this machine."
+    )
+    roles: frozenset[PeerRole] = Field(
+        frozenset(), description="'destination': it gets results, by STOW-RS."
+    )
+    proofs: tuple[Proof, ...] = Field(
+        (),
+        description="What a destination must do before a job is CONFIRMED, in this order: "
+        "'find' (list each object, QIDO-RS), 'get' (give each back, WADO-RS).",
+    )
+    poll: PollSettings | None = Field(None, description="Look for new series there.")
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return self.url
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_application_entity(cls, keys: Any) -> Any:
+        for key in set(keys) - set(cls.model_fields) if isinstance(keys, dict) else ():
+            if key in PeerSettings.model_fields:
+                raise ValueError(
+                    f"a peer with `url` is spoken to by DICOMweb and has no `{key}`; leave one of "
+                    "them out, or make two peers of it"
+                )
+        return keys
+
+    @field_validator("roles")
+    @classmethod
+    def _only_receives(cls, roles: frozenset[PeerRole]) -> frozenset[PeerRole]:
+        if PeerRole.SOURCE in roles:
+            raise ValueError(
+                "a peer with `url` cannot send to this node; fetch from it with `hepar pull`, or "
+                "make a second peer with ae_title and host"
+            )
+        return roles
+
+    @field_validator("proofs")
+    @classmethod
+    def _web_has_no_commitment(cls, proofs: tuple[Proof, ...]) -> tuple[Proof, ...]:
+        if Proof.COMMITMENT in proofs:
+            raise ValueError(
+                "storage commitment goes over DIMSE; for a peer with `url` choose 'find' or 'get'"
+            )
+        return proofs
+
+    @field_validator("poll")
+    @classmethod
+    def _web_has_no_move(cls, poll: PollSettings | None) -> PollSettings | None:
+        if poll is not None and poll.by is Retrieval.MOVE:
+            raise ValueError("C-MOVE goes over DIMSE; a peer with `url` is polled by 'get'")
+        return poll
+
+    @model_validator(mode="after")
+    def _credentials_are_whole(self) -> "WebPeerSettings":
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password belong together")
+        if self.user is not None and self.token is not None:
+            raise ValueError("give user and password, or token, not both")
+        return self
+
+
+AnyPeer = PeerSettings | WebPeerSettings
+
+
+def _protocol_of(peer: Any) -> str:
+    """Tell the two kinds of peers apart by the key `url`."""
+    web = "url" in peer if isinstance(peer, dict) else isinstance(peer, WebPeerSettings)
+    return "dicomweb" if web else "dimse"
+
+
+_TaggedPeer = Annotated[
+    Annotated[PeerSettings, Tag("dimse")] | Annotated[WebPeerSettings, Tag("dicomweb")],
+    Discriminator(_protocol_of),
+]
 
 
 class ReceiveSettings(_Section):
@@ -349,7 +504,10 @@ class DeliverySettings(_Section):
 
     first_retry_s: float = Field(5.0, gt=0, description="Pause before the second attempt.")
     max_retry_s: float = Field(
-        900.0, gt=0, description="Longest pause between attempts; each pause doubles up to this."
+        900.0,
+        gt=0,
+        description="Longest pause between attempts; each pause doubles up to this, and is this at "
+        "once where the same would be refused again.",
     )
     give_up_h: float = Field(
         72.0, gt=0, description="A destination that fails for this long makes the delivery FAILED."
@@ -418,8 +576,9 @@ class Settings(BaseSettings):
         Path("hepar-data"), description="Folder of everything that the node holds."
     )
     node: NodeSettings = NodeSettings()
-    peers: dict[str, PeerSettings] = Field(
-        default_factory=dict, description="Other application entities, by a name of your choice."
+    peers: dict[str, _TaggedPeer] = Field(
+        default_factory=dict,
+        description="Other application entities and DICOMweb services, by a name of your choice.",
     )
     receive: ReceiveSettings = ReceiveSettings()
     rules: tuple[RuleSettings, ...] = Field(
@@ -448,7 +607,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _tls_has_a_certificate(self) -> "Settings":
-        wanting = [name for name, peer in self.peers.items() if peer.tls is not PeerTls.OFF]
+        wanting = [name for name, peer in self._entities.items() if peer.tls is not PeerTls.OFF]
         if wanting and self.node.tls is None:
             raise ValueError(f"peers.{wanting[0]}.tls needs the section [node.tls]")
         return self
@@ -467,16 +626,30 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.data_dir / 'hepar.db'}"
 
     @property
-    def destinations(self) -> dict[str, PeerSettings]:
+    def destinations(self) -> dict[str, AnyPeer]:
         """The peers that results are delivered to, by name."""
         return {k: p for k, p in self.peers.items() if PeerRole.DESTINATION in p.roles}
 
     @property
+    def polled(self) -> dict[str, PollSettings]:
+        """The polls of peers that are asked for new series, by name of the peer."""
+        return {k: p.poll for k, p in self.peers.items() if p.poll is not None}
+
+    @property
     def committing(self) -> dict[str, PeerSettings]:
         """The destinations that report storage commitment to us, by name."""
-        return {k: p for k, p in self.destinations.items() if Proof.COMMITMENT in p.proofs}
+        destinations = self.destinations
+        return {
+            k: p
+            for k, p in self._entities.items()
+            if k in destinations and Proof.COMMITMENT in p.proofs
+        }
 
     @property
     def sources(self) -> dict[str, PeerSettings]:
         """The peers that may send to us, by name."""
-        return {k: p for k, p in self.peers.items() if PeerRole.SOURCE in p.roles}
+        return {k: p for k, p in self._entities.items() if PeerRole.SOURCE in p.roles}
+
+    @property
+    def _entities(self) -> dict[str, PeerSettings]:
+        return {k: p for k, p in self.peers.items() if isinstance(p, PeerSettings)}

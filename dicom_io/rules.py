@@ -107,6 +107,44 @@ def decide(
     return Decision(action=RuleAction.SKIP, rule="", reason=NO_RULE_MATCHED)
 
 
+def may_process(
+    rules: Sequence[RuleSettings],
+    attributes: Dataset,
+    *,
+    calling_ae_title: str = "",
+    instance_count: int | None = None,
+) -> bool:
+    """Say whether a series may come to be processed, by what an archive tells of it.
+
+    What it does not tell is open: a rule that asks for it may match or not. So `decide` processes
+    no series for which this is false.
+
+    Parameters
+    ----------
+    rules
+        In order of precedence.
+    attributes
+        The match of a query.
+    calling_ae_title
+        AE title of the archive.
+    instance_count
+        Instances of the series; none if it is not told.
+    """
+    facts = _facts(calling_ae_title, instance_count)
+    for rule in rules:
+        told = {
+            keyword: expected
+            for keyword, expected in rule.when.items()
+            if (facts[keyword] if keyword in facts else _read_values(attributes, keyword))
+        }
+        if _try_rule(rule.model_copy(update={"when": told}), attributes, facts).matched:
+            if rule.action is RuleAction.PROCESS:
+                return True
+            if told == rule.when:
+                return False
+    return False
+
+
 def explain(
     rules: Sequence[RuleSettings],
     attributes: Dataset,
@@ -122,10 +160,10 @@ def explain(
     return [_try_rule(rule, attributes, facts) for rule in rules]
 
 
-def _facts(calling_ae_title: str, instance_count: int) -> dict[str, _Values]:
+def _facts(calling_ae_title: str, instance_count: int | None) -> dict[str, _Values]:
     return {
         CALLING_AE_TITLE: (calling_ae_title,) if calling_ae_title else (),
-        INSTANCE_COUNT: (str(instance_count),),
+        INSTANCE_COUNT: () if instance_count is None else (str(instance_count),),
     }
 
 

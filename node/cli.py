@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from config import SettingsError, TumorEngine
+from config import Retrieval, SettingsError, TumorEngine
 from node.cli_admin import config_app, jobs_app, model_app, rules_app, series_app
 from node.cli_cluster import cluster
 from node.cli_db import db_app
@@ -168,32 +168,30 @@ def segment(
 
 @app.command()
 def echo(
-    peer: Annotated[str, typer.Argument(help="Peer of the settings, or AETITLE@host:port.")],
+    peer: Annotated[str, typer.Argument(help="Peer of the settings, AETITLE@host:port, or a URL.")],
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Ask a peer for a C-ECHO."""
+    """Ask a peer for a C-ECHO, or a DICOMweb service for an answer to a query."""
+    from node.exchange import echo as ask
     from node.peers import find_peer
-    from node.scu import echo as ask
 
     settings = load(config, overrides).settings
-    found = find_peer(settings, peer)
-    ask(settings.node, found)
-    out.print(f"{found.ae_title} at {found.host}:{found.port} answered C-ECHO with Success.")
+    out.print(f"{ask(settings.node, find_peer(settings, peer))}.")
 
 
 @app.command()
 def send(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders.")],
-    to: Annotated[str, typer.Option(help="Peer of the settings, or AETITLE@host:port.")],
+    to: Annotated[str, typer.Option(help="Peer of the settings, AETITLE@host:port, or a URL.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print each answer as JSON.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Send DICOM files to a peer by C-STORE, as they are."""
+    """Send DICOM files to a peer by C-STORE or STOW-RS, as they are."""
     from dicom_io.series import find_series
+    from node.exchange import send_files
     from node.peers import find_peer
-    from node.scu import send_files
 
     settings = load(config, overrides).settings
     peer = find_peer(settings, to)
@@ -234,7 +232,7 @@ def _check_uid(value: str | None) -> str | None:
 @app.command()
 def pull(
     peer: Annotated[
-        str, typer.Option("--from", help="Peer of the settings, or AETITLE@host:port.")
+        str, typer.Option("--from", help="Peer of the settings, AETITLE@host:port, or a URL.")
     ],
     study: Annotated[str, typer.Option(callback=_check_uid, help="Study instance UID.")],
     series: Annotated[
@@ -247,8 +245,8 @@ def pull(
     by: Annotated[
         str,
         typer.Option(
-            help="'get' (C-GET), or 'move': C-MOVE to this node, which must run and be known to "
-            "the peer."
+            help="'get' (C-GET, or WADO-RS), or 'move': C-MOVE to this node, which must run and be "
+            "known to the peer."
         ),
     ] = "get",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -260,7 +258,7 @@ def pull(
     What the node has already is not fetched again, so an interrupted pull is just repeated.
     """
     from node.peers import find_peer
-    from node.pull import Retrieval, pull_study
+    from node.pull import pull_study
     from node.services import open_services
 
     if by not in list(Retrieval):

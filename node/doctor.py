@@ -14,8 +14,8 @@ from inference.manifest import find_package, verify_package
 from inference.segment import load_segmenter
 from node.clock import utc_now
 from node.errors import NodeError
+from node.exchange import echo
 from node.roles import BEAT_S, Role
-from node.scu import echo
 from node.services import open_services
 from storage.errors import SchemaOutdated, StorageError
 
@@ -49,11 +49,10 @@ def check_node(settings: Settings) -> Iterator[Check]:
     yield from check_running(settings, down=Verdict.REMARK)
     for name, peer in settings.peers.items():
         try:
-            echo(settings.node, peer)
+            detail = echo(settings.node, peer)
         except NodeError as error:
             yield Check(name=f"peer {name}", verdict=Verdict.BAD, detail=str(error))
         else:
-            detail = f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"
             yield Check(name=f"peer {name}", verdict=Verdict.GOOD, detail=detail)
 
 
@@ -74,11 +73,13 @@ def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterato
         yield Check(name="roles", verdict=down, detail=str(error))
         return
     now = utc_now()
-    alive = {beat.role for beat in beats if now - beat.beat_at < DEAD_AFTER}
+    alive = {beat.role: beat.detail for beat in beats if now - beat.beat_at < DEAD_AFTER}
     for role in Role:
-        running = role.value in alive
-        detail = "running" if running else "not running; `hepar serve` starts it"
-        verdict = Verdict.GOOD if running else down
+        verdict, detail = down, "not running; `hepar serve` starts it"
+        if role.value in alive:
+            trouble = alive[role.value]
+            verdict = Verdict.REMARK if trouble else Verdict.GOOD
+            detail = f"running; {trouble}" if trouble else "running"
         yield Check(name=f"role {role.value}", verdict=verdict, detail=detail)
 
 

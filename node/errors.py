@@ -2,29 +2,72 @@
 
 NodeError
 |-- PeerUnreachable
+|   `-- PeerTimedOut
 |-- PeerRefused
 |-- NotThere
-|-- UnknownPeer
-`-- NodeStopped
+|-- NodeStopped
+|-- WrongModel
+|-- JobPutBack
+`-- WrongCall
+    |-- UnusableInput
+    |-- UnknownPeer
+    `-- UnusableTls
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why an exchange with a peer failed."""
+
+    UNREACHABLE = "unreachable"
+    """Nobody listens there, the certificate is wrong, or the connection broke."""
+    TIMED_OUT = "timed out"
+    """The peer is silent."""
+    REFUSED = "refused"
+    """The peer said no, and may say yes another time, as when its disk is full."""
+    REFUSED_LASTINGLY = "refused until something is changed"
+    """The peer said no, and will again: to our AE title, our password or this kind of object."""
+    OURS = "failed here"
+    """It is none of the peer's doing."""
 
 
 class NodeError(Exception):
     """The node could not do what was asked."""
 
+    cause = Cause.OURS
+
 
 class PeerUnreachable(NodeError):
-    """No association with a peer came about."""
+    """No association with a peer, or no connection, came about, or it broke."""
+
+    cause = Cause.UNREACHABLE
 
     def __init__(self, peer: str, address: str, reason: str) -> None:
         super().__init__(f"{peer} at {address} cannot be reached: {reason}")
 
 
+class PeerTimedOut(PeerUnreachable):
+    """A peer did not answer in time."""
+
+    cause = Cause.TIMED_OUT
+
+    def __init__(self, peer: str, address: str, waited_s: float) -> None:
+        super().__init__(peer, address, f"no answer in {waited_s:g} s")
+
+
 class PeerRefused(NodeError):
     """A peer answered, and the answer was no."""
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.cause = Cause.REFUSED_LASTINGLY if lasting else Cause.REFUSED
+
+
+class NodeStopped(NodeError):
+    """The node is asked to stop; what is under way goes on at the next start."""
 
 
 class NotThere(NodeError):
@@ -49,7 +92,7 @@ class UnknownPeer(WrongCall):
         listed = ", ".join(known) or "none"
         super().__init__(
             f"There is no peer {name!r} in the settings (peers: {listed}).{hint}"
-            " Give AETITLE@host:port for a peer that is not in the settings."
+            " Give AETITLE@host:port or a URL for a peer that is not in the settings."
         )
 
 

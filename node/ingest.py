@@ -1,10 +1,25 @@
 """Make a received instance durable, however it came: file first, then its row."""
 
+from typing import Protocol
+
 from dicom_io.errors import MismatchingInstance
 from dicom_io.headers import read_header
 from node.clock import utc_now
 from storage.catalog import Catalog
 from storage.files import FileStore
+
+
+class OnInstance(Protocol):
+    """Takes an instance that a peer gives."""
+
+    def __call__(self, content: bytes, *, sop_class_uid: str, sop_instance_uid: str) -> None:
+        """Take a part-10 file, and what it was announced as.
+
+        Raises
+        ------
+        Exception
+            When it cannot be taken; as `Ingest.store` does.
+        """
 
 
 class Ingest:

@@ -19,6 +19,8 @@ _QUIET_LOGGERS = (
     "alembic",
     "apscheduler",
     "highdicom",
+    "httpcore",
+    "httpx",
     "py.warnings",
     "pydicom",
     "pynetdicom",

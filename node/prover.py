@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydicom.uid import generate_uid
 
-from config import PeerSettings, Proof
+from config import AnyPeer, Proof
 from node.clock import utc_now
 from node.commitment import request_commitment
 from node.errors import NodeError
@@ -32,7 +32,8 @@ class _Question:
     """What is asked of whom."""
 
     proof: ProofRecord
-    peer: PeerSettings
+    destination: str
+    peer: AnyPeer
     study_uid: str
     results: Sequence[ResultRecord]
     folder: Path
@@ -69,6 +70,7 @@ class Prover:
         job_id = self._services.deliveries.get(proof.delivery_id).job_id
         question = _Question(
             proof=proof,
+            destination=destination,
             peer=self._services.settings.destinations[destination],
             study_uid=self._services.jobs.get(job_id).study_uid,
             results=self._services.jobs.results(job_id),
@@ -114,7 +116,7 @@ class Prover:
         try:
             request_commitment(
                 self._services.settings.node,
-                question.peer,
+                self._services.settings.committing[question.destination],
                 transaction_uid=transaction_uid,
                 results=question.results,
                 wait=lambda: answered.wait(SAME_ASSOCIATION_S),

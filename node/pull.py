@@ -2,30 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 
 from pydicom.dataset import Dataset
-from pynetdicom import evt
 
-from config import PeerSettings
+from config import AnyPeer, PeerSettings, Retrieval
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
-from node.errors import NotThere
+from node.errors import NotThere, WrongCall
+from node.exchange import find, get
 from node.ingest import Ingest
-from node.query import find, get, make_key, move
-from node.scp import answer_store
+from node.query import make_key, move
 from node.services import Services
 
 _BATCH = 64
 """So many instances are named in one request; an interrupted pull repeats no more than these."""
-
-
-class Retrieval(StrEnum):
-    """How instances come."""
-
-    GET = "get"
-    """On the association that asks for them."""
-    MOVE = "move"
-    """The peer sends them to our receiver, which must run and be known to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +33,7 @@ class PulledSeries:
 
 def pull_study(
     services: Services,
-    peer: PeerSettings,
+    peer: AnyPeer,
     study_uid: str,
     *,
     series_uid: str = "",
@@ -71,6 +61,8 @@ def pull_study(
     ------
     NotThere
         When the peer lists no such series.
+    WrongCall
+        When a DICOMweb service is to be asked by C-MOVE.
     PeerUnreachable
         When no association comes about; what came before is kept.
     PeerRefused
@@ -124,7 +116,7 @@ class _Offer:
 
 
 def _list_offers(
-    services: Services, peer: PeerSettings, study_uid: str, series_uid: str
+    services: Services, peer: AnyPeer, study_uid: str, series_uid: str
 ) -> Iterator[_Offer]:
     node = services.settings.node
     wanted = make_key(
@@ -148,16 +140,15 @@ def _missing(services: Services, instance_uids: Sequence[str]) -> list[str]:
     return [uid for uid in instance_uids if services.catalog.find_instance(uid) is None]
 
 
-def _retrieve(services: Services, peer: PeerSettings, key: Dataset, retrieval: Retrieval) -> None:
+def _retrieve(services: Services, peer: AnyPeer, key: Dataset, retrieval: Retrieval) -> None:
     settings = services.settings
     if retrieval is Retrieval.MOVE:
+        if not isinstance(peer, PeerSettings):
+            raise WrongCall(f"{peer.address} is a DICOMweb service: it cannot be asked by C-MOVE")
         move(settings.node, peer, key)
         return
     receive = settings.receive
     ingest = Ingest(services.files, services.catalog, receive.min_free_bytes)
     classes = (*STORAGE_SOP_CLASSES, *receive.extra_sop_classes)
-
-    def keep(event: evt.Event) -> Dataset:
-        return answer_store(ingest, event, peer.ae_title)
-
-    get(settings.node, peer, key, dict.fromkeys(classes, ACCEPTED_TRANSFER_SYNTAXES), keep)
+    syntaxes = dict.fromkeys(classes, ACCEPTED_TRANSFER_SYNTAXES)
+    get(settings.node, peer, key, syntaxes, partial(ingest.store, ae_title=peer.ae_title))

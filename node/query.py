@@ -1,6 +1,6 @@
 """The user side of query and retrieve, Study Root (PS3.4 annex C): C-FIND, C-GET, C-MOVE."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pydicom.dataset import Dataset
 from pynetdicom import build_context, build_role, evt
@@ -14,6 +14,8 @@ from pynetdicom.status import STATUS_PENDING, STATUS_SUCCESS, STATUS_WARNING, co
 
 from config import NodeSettings, PeerSettings
 from node.errors import PeerRefused
+from node.ingest import OnInstance
+from node.scp import answer_store
 from node.scu import associate, describe_status
 
 
@@ -55,7 +57,7 @@ def get(
     peer: PeerSettings,
     key: Dataset,
     syntaxes: Mapping[str, Sequence[str]],
-    on_object: Callable[[evt.Event], int | Dataset],
+    on_instance: OnInstance,
 ) -> None:
     """Retrieve by C-GET, on the association of the request.
 
@@ -69,8 +71,8 @@ def get(
         What for.
     syntaxes
         The storage SOP classes that may come, each with its transfer syntaxes.
-    on_object
-        Handles each C-STORE, and gives its status.
+    on_instance
+        Takes each instance; what it refuses is answered with a failure.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def get(
         peer,
         [build_context(model), *_contexts(syntaxes)],
         ext_neg=[build_role(sop_class, scp_role=True) for sop_class in syntaxes],
-        evt_handlers=[(evt.EVT_C_STORE, on_object)],
+        evt_handlers=[(evt.EVT_C_STORE, answer_store, [on_instance])],
     )
     try:
         for response, _ in assoc.send_c_get(key, model):

@@ -1,25 +1,23 @@
-"""Look whether a peer has an object (C-FIND), and whether it is still the same (C-GET)."""
+"""Look whether a peer has an object and whether it is still the same, by DIMSE or DICOMweb."""
 
+from io import BytesIO
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import evt
 
-from config import NodeSettings, PeerSettings
-from node.dimse_status import DimseStatus
-from node.query import find, get, make_key
+from config import AnyPeer, NodeSettings
+from node.exchange import find, get
+from node.query import make_key
 from storage.records import NewResult
 
 _NAMED = 5
 """So many differing attributes are named."""
 
 
-def find_instance(
-    node: NodeSettings, peer: PeerSettings, study_uid: str, result: NewResult
-) -> bool:
-    """Ask a peer by C-FIND on the level IMAGE whether it has an object (PS3.4 C.4.1).
+def find_instance(node: NodeSettings, peer: AnyPeer, study_uid: str, result: NewResult) -> bool:
+    """Ask a peer by C-FIND on the level IMAGE (PS3.4 C.4.1), or QIDO-RS, whether it has an object.
 
     Raises
     ------
@@ -33,9 +31,9 @@ def find_instance(
 
 
 def get_instance(
-    node: NodeSettings, peer: PeerSettings, study_uid: str, result: NewResult
+    node: NodeSettings, peer: AnyPeer, study_uid: str, result: NewResult
 ) -> Dataset | None:
-    """Get an object back by C-GET (PS3.4 C.4.3), or None where the peer does not have it.
+    """Get an object back by C-GET (PS3.4 C.4.3) or WADO-RS; None where the peer does not have it.
 
     It is asked for in Explicit VR Little Endian, as it was sent: another encoding may lose VRs.
 
@@ -48,9 +46,8 @@ def get_instance(
     """
     received: list[Dataset] = []
 
-    def keep(event: evt.Event) -> int:
-        received.append(event.dataset)
-        return int(DimseStatus.SUCCESS)
+    def keep(content: bytes, **_announced: str) -> None:
+        received.append(dcmread(BytesIO(content)))
 
     syntaxes = {result.sop_class_uid: [ExplicitVRLittleEndian]}
     get(node, peer, _key(study_uid, result), syntaxes, keep)

@@ -29,7 +29,7 @@ class Role(StrEnum):
     RECEIVER = "receiver"
     """Storage SCP."""
     SCHEDULER = "scheduler"
-    """Settle, recover, deliver, clean."""
+    """Settle, recover, deliver, prove, poll, clean."""
     WORKER = "worker"
     """Segmentation; one process per `queue.workers`."""
     WEB = "web"
@@ -72,8 +72,10 @@ def _stop_with_supervisor(stop: threading.Event) -> None:
     stop.set()
 
 
-def _beat(services: "Services", role: Role, stop: threading.Event) -> None:
-    """Write a sign of life until asked to stop."""
+def _beat(
+    services: "Services", role: Role, stop: threading.Event, describe: Callable[[], str] = str
+) -> None:
+    """Write a sign of life until asked to stop, with what there is to say."""
     host, pid = socket.gethostname(), os.getpid()
 
     def write() -> None:
@@ -81,7 +83,9 @@ def _beat(services: "Services", role: Role, stop: threading.Event) -> None:
 
         while not stop.is_set():
             try:
-                services.heartbeats.beat(role.value, host=host, pid=pid, now=utc_now())
+                services.heartbeats.beat(
+                    role.value, host=host, pid=pid, now=utc_now(), detail=describe()
+                )
             except StorageError as error:
                 logger.warning("no sign of life written: %s", error)
             stop.wait(BEAT_S)
@@ -110,7 +114,7 @@ def _run_scheduler(services: "Services", stop: threading.Event) -> None:
     from node.scheduler import Scheduler
 
     scheduler = Scheduler(services)
-    _beat(services, Role.SCHEDULER, stop)
+    _beat(services, Role.SCHEDULER, stop, scheduler.describe_trouble)
     scheduler.run(stop)
 
 

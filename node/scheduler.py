@@ -1,4 +1,4 @@
-"""The ticks: settle, recover, deliver, prove, clean.
+"""The ticks: settle, recover, deliver, prove, poll, clean.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -6,6 +6,7 @@ together): all work that must survive is rows.
 
 import logging
 import os
+import random
 import socket
 import threading
 from datetime import datetime, timedelta
@@ -21,11 +22,12 @@ from dicom_io.rules import Decision, decide
 from inference.findings import ModelIdentity
 from inference.segment import identify
 from node.clock import utc_now
-from node.errors import PeerUnreachable
+from node.deliverer import Attempt, send_results
+from node.errors import Cause
 from node.lease import LeaseKeeper
+from node.poller import Poller
 from node.prover import Prover
 from node.retry import next_attempt_at
-from node.scu import send_files
 from node.services import Services
 from storage.errors import LeaseLost, StaleJob
 from storage.records import DeliveryRecord, NewJob, ProofRecord, SeriesRecord
@@ -44,12 +46,16 @@ class Scheduler:
         self._services = services
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._prover = Prover(services, self._owner)
+        self._pollers: list[Poller] = []
         self._model = identify(services.settings.inference)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until asked to stop; ticks in progress are finished."""
         settings = self._services.settings
-        threads = 3 + 2 * len(settings.destinations)
+        self._pollers = [
+            Poller(self._services, name, poll, stop) for name, poll in settings.polled.items()
+        ]
+        threads = 3 + 2 * len(settings.destinations) + len(self._pollers)
         clock = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(threads)},
@@ -63,10 +69,16 @@ class Scheduler:
             clock.add_job(partial(self.deliver, name), "interval", seconds=TICK_S)
             if settings.destinations[name].proofs:
                 clock.add_job(partial(self.prove, name), "interval", seconds=TICK_S)
+        for poller, poll in zip(self._pollers, settings.polled.values(), strict=True):
+            clock.add_job(poller.poll, "interval", seconds=poll.every_s, next_run_time=utc_now())
         self.recover()
         clock.start()
         stop.wait()
         clock.shutdown(wait=True)
+
+    def describe_trouble(self) -> str:
+        """Say what goes wrong outside of any job; empty where nothing does."""
+        return "; ".join(poller.trouble for poller in self._pollers if poller.trouble)
 
     def settle(self) -> None:
         """Decide on each series that is complete, and queue a job where it is wanted."""
@@ -125,12 +137,12 @@ class Scheduler:
                 return
             try:
                 with LeaseKeeper(partial(self._renew, delivery), lease_s):
-                    problem = self._send(delivery)
-                self._record(delivery, problem)
+                    attempt = send_results(self._services, delivery)
+                self._record(delivery, attempt)
             except (LeaseLost, StaleJob):
                 logger.warning("delivery is no longer ours", extra={"job_id": delivery.job_id})
             else:
-                if problem is not None:
+                if attempt.problem:
                     return
 
     def _renew(self, delivery: DeliveryRecord) -> None:
@@ -139,23 +151,27 @@ class Scheduler:
             delivery.id, self._owner, lease_s=lease_s, now=utc_now()
         )
 
-    def _record(self, delivery: DeliveryRecord, problem: str | None) -> None:
-        if problem is None:
+    def _record(self, delivery: DeliveryRecord, attempt: Attempt) -> None:
+        now = utc_now()
+        if attempt.cause is None:
             peer = self._services.settings.destinations[delivery.destination]
             self._services.deliveries.delivered(
-                delivery.id, self._owner, now=utc_now(), asks_proof=bool(peer.proofs)
+                delivery.id,
+                self._owner,
+                now=now,
+                remark=attempt.detail,
+                asks_proof=bool(peer.proofs),
             )
             return
-        now = utc_now()
-        due = self._next_attempt_at(delivery, now)
+        due = self._next_attempt_at(delivery, attempt.cause, now)
         self._services.deliveries.attempt_failed(
-            delivery.id, self._owner, problem, next_attempt_at=due, now=now
+            delivery.id, self._owner, attempt.problem, next_attempt_at=due, now=now
         )
         level = logging.ERROR if due is None else logging.WARNING
         logger.log(
             level,
             "delivery failed: %s",
-            problem,
+            attempt.problem,
             extra={
                 "action": "deliver",
                 "job_id": delivery.job_id,
@@ -163,21 +179,6 @@ class Scheduler:
                 "next_attempt_at": due,
             },
         )
-
-    def _send(self, delivery: DeliveryRecord) -> str | None:
-        """Send the results of one job; give the problem in words, or none."""
-        peer = self._services.settings.destinations[delivery.destination]
-        folder = self._services.files.result_folder(delivery.job_id)
-        paths = [folder / result.path for result in self._services.jobs.results(delivery.job_id)]
-        try:
-            answers = send_files(self._services.settings.node, peer, paths)
-        except (PeerUnreachable, OSError) as error:
-            return str(error)
-        except Exception as error:
-            logger.exception("results cannot be sent", extra={"job_id": delivery.job_id})
-            return f"{type(error).__name__}: {error}"
-        refused = [f"{a.path.name}: {a.answer}" for a in answers if not a.stored]
-        return "; ".join(refused) or None
 
     def prove(self, destination: str) -> None:
         """Let one destination prove what is due, until nothing is or something is missing."""
@@ -209,7 +210,7 @@ class Scheduler:
         if not problem:
             self._services.proofs.proven(proof.delivery_id, self._owner, now=now)
             return
-        due = self._next_attempt_at(proof, now)
+        due = self._next_attempt_at(proof, Cause.REFUSED, now)
         self._services.proofs.attempt_failed(
             proof.delivery_id, self._owner, problem, next_attempt_at=due, now=now
         )
@@ -221,13 +222,15 @@ class Scheduler:
         )
 
     def _next_attempt_at(
-        self, attempted: DeliveryRecord | ProofRecord, now: datetime
+        self, attempted: DeliveryRecord | ProofRecord, cause: Cause, now: datetime
     ) -> datetime | None:
         return next_attempt_at(
             self._services.settings.delivery,
+            cause=cause,
             attempts=attempted.attempts,
             first_attempt_at=attempted.first_attempt_at or now,
             now=now,
+            luck=random.random(),
         )
 
     def clean(self) -> None:

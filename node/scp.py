@@ -23,7 +23,7 @@ from node.acceptor import GuardedServer, HeldBytes, start_server
 from node.clock import utc_now
 from node.commitment import handle_report
 from node.dimse_status import DimseStatus, status_response
-from node.ingest import Ingest
+from node.ingest import Ingest, OnInstance
 from node.tls import make_server_context
 from storage.catalog import Catalog
 from storage.errors import DiskShort
@@ -138,27 +138,25 @@ class Receiver:
     def _handle_store(self, event: evt.Event) -> Dataset:
         if event.assoc in self._reporters:
             return status_response(DimseStatus.NOT_AUTHORIZED, "Not a source of this node")
-        return answer_store(self._ingest, event, event.assoc.requestor.ae_title.strip())
+        calling = event.assoc.requestor.ae_title.strip()
+        return answer_store(event, partial(self._ingest.store, ae_title=calling))
 
 
-def answer_store(ingest: Ingest, event: evt.Event, ae_title: str) -> Dataset:
-    """Make the instance of a C-STORE request durable, and give the answer.
+def answer_store(event: evt.Event, on_instance: OnInstance) -> Dataset:
+    """Hand on the instance of a C-STORE request, and give the answer.
 
     Parameters
     ----------
-    ingest
-        Where it goes.
     event
         The request.
-    ae_title
-        Whom it is from.
+    on_instance
+        Makes it durable; what it raises becomes the status of the answer.
     """
     try:
-        ingest.store(
+        on_instance(
             event.encoded_dataset(),
             sop_class_uid=str(event.context.abstract_syntax),
             sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
-            ae_title=ae_title,
         )
     except DiskShort as error:
         logger.error("instance refused: %s", error, extra={"action": "refuse"})

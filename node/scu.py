@@ -1,6 +1,7 @@
 """The SCU side: C-ECHO and C-STORE to a peer."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,15 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
-from pynetdicom.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
+from pynetdicom.status import (
+    STATUS_SUCCESS,
+    STATUS_WARNING,
+    STORAGE_SERVICE_CLASS_STATUS,
+    code_to_category,
+)
 
 from config import NodeSettings, PeerSettings, PeerTls
-from node.errors import PeerRefused, PeerUnreachable
+from node.errors import PeerRefused, PeerTimedOut, PeerUnreachable
 from node.tls import make_client_context
 
 logger = logging.getLogger(__name__)
@@ -23,30 +29,49 @@ logger = logging.getLogger(__name__)
 MAX_CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 9.3.2.2: odd identifiers 1 to 255)."""
 
+_REJECTED_PERMANENT = 0x01
+"""Result of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+DUPLICATE = 0x0111
+"""The status Duplicate SOP Instance (PS3.7 C.5.3), which a few archives give."""
+
+_LASTING = frozenset({0x0122, 0x0124})
+"""SOP class not supported, not authorized (PS3.7 annex C); with 0xA9xx, data set does not match,
+and 0xCxxx, cannot understand (PS3.4 B.2.3)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SentInstance:
-    """What a peer answered to one C-STORE."""
+    """What a peer answered to one C-STORE, or to one instance by STOW-RS."""
 
     path: Path
     sop_instance_uid: str
     status: int | None
-    """DIMSE status; none when the peer gave no answer or takes no such SOP class."""
+    """DIMSE status, which STOW-RS has too; none when the peer gave none for this instance."""
     comment: str
 
     @property
     def stored(self) -> bool:
-        """Whether the peer has it: Success, or a warning (PS3.4 B.2.3: stored with remarks)."""
-        return self.status is not None and code_to_category(self.status) in (
-            STATUS_SUCCESS,
-            STATUS_WARNING,
-        )
+        """Whether the peer has it: Success, a warning (PS3.4 B.2.3), or it had it already."""
+        if self.status is None:
+            return False
+        good = (STATUS_SUCCESS, STATUS_WARNING)
+        return self.status == DUPLICATE or code_to_category(self.status) in good
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a refusal would come again: it is about the object, not about the moment."""
+        if self.status is None:
+            return True
+        return self.status in _LASTING or self.status >> 8 == 0xA9 or self.status >> 12 == 0xC
 
     @property
     def answer(self) -> str:
         """The answer in words."""
-        code = "no answer" if self.status is None else f"status 0x{self.status:04X}"
-        return f"{code} ({self.comment})" if self.comment else code
+        if self.status is None:
+            return self.comment or "no answer"
+        meaning = STORAGE_SERVICE_CLASS_STATUS.get(self.status, ("", ""))[1]
+        words = ", ".join(part for part in (meaning, self.comment) if part)
+        return f"status 0x{self.status:04X} ({words})" if words else f"status 0x{self.status:04X}"
 
 
 def echo(node: NodeSettings, peer: PeerSettings) -> None:
@@ -98,18 +123,17 @@ def send_files(
         When no association comes about, or one breaks before every file has an answer.
     """
     sent: list[SentInstance] = []
-    for batch in _batches([_Outgoing.read(path) for path in paths]):
+    for batch in _batches([Outgoing.read(path) for path in paths]):
         contexts = [
             build_context(sop, syntax) for sop, syntax in dict.fromkeys(b.kind for b in batch)
         ]
         assoc = associate(node, peer, contexts)
         try:
             for outgoing in batch:
+                start = time.monotonic()
                 result = _send_one(assoc, outgoing)
                 if result.status is None and not assoc.is_established:
-                    raise PeerUnreachable(
-                        peer.ae_title, f"{peer.host}:{peer.port}", "the association broke"
-                    )
+                    raise _broken(peer, start, node.dimse_timeout_s, "the association broke")
                 sent.append(result)
                 if on_sent is not None:
                     on_sent(result)
@@ -120,7 +144,9 @@ def send_files(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outgoing:
+class Outgoing:
+    """A file that is to be sent."""
+
     path: Path
     sop_instance_uid: str
     kind: tuple[str, str]
@@ -128,7 +154,8 @@ class _Outgoing:
     the class in another syntax only cannot make us transcode."""
 
     @classmethod
-    def read(cls, path: Path) -> "_Outgoing":
+    def read(cls, path: Path) -> "Outgoing":
+        """Read what a file says of itself."""
         ds = dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"])
         return cls(
             path=path,
@@ -137,9 +164,9 @@ class _Outgoing:
         )
 
 
-def _batches(files: Sequence[_Outgoing]) -> list[list[_Outgoing]]:
+def _batches(files: Sequence[Outgoing]) -> list[list[Outgoing]]:
     """Cut a list where one association would need more than 128 presentation contexts."""
-    batches: list[list[_Outgoing]] = []
+    batches: list[list[Outgoing]] = []
     kinds: set[tuple[str, str]] = set()
     for file in files:
         kinds.add(file.kind)
@@ -173,6 +200,8 @@ def associate(
     ------
     PeerUnreachable
         When none comes about; the message says why.
+    PeerRefused
+        When the peer rejects it, or all that is proposed.
     """
     ae = AE(ae_title=node.ae_title)
     ae.acse_timeout = node.acse_timeout_s
@@ -181,6 +210,7 @@ def associate(
     ae.connection_timeout = node.acse_timeout_s
     if peer.tls is not PeerTls.OFF and node.tls is not None:
         extras["tls_args"] = (make_client_context(node.tls, peer.tls), peer.host)
+    start = time.monotonic()
     assoc = ae.associate(
         peer.host,
         peer.port,
@@ -191,19 +221,29 @@ def associate(
     )
     if assoc.is_established:
         return assoc
-    raise PeerUnreachable(peer.ae_title, f"{peer.host}:{peer.port}", _why_not(assoc))
-
-
-def _why_not(assoc: Association) -> str:
     answer = assoc.acceptor.primitive
     if assoc.is_rejected and answer is not None:
-        return f"association rejected: {answer.reason_str}"
+        raise PeerRefused(
+            f"{peer.ae_title} at {peer.address} rejects the association: {answer.reason_str}",
+            lasting=answer.result == _REJECTED_PERMANENT,
+        )
     if answer is not None:
-        return "none of the offered SOP classes and transfer syntaxes is accepted"
-    return "no answer to the association request (nothing listens there, or the network is closed)"
+        raise PeerRefused(
+            f"{peer.ae_title} at {peer.address} accepts none of the offered SOP classes and "
+            "transfer syntaxes",
+            lasting=True,
+        )
+    raise _broken(peer, start, node.acse_timeout_s, "nothing listens there, or the way is closed")
 
 
-def _send_one(assoc: Association, outgoing: _Outgoing) -> SentInstance:
+def _broken(peer: PeerSettings, start: float, limit_s: float, reason: str) -> PeerUnreachable:
+    """Tell a peer that was silent for too long from one that is gone."""
+    if time.monotonic() - start >= limit_s:
+        return PeerTimedOut(peer.ae_title, peer.address, limit_s)
+    return PeerUnreachable(peer.ae_title, peer.address, reason)
+
+
+def _send_one(assoc: Association, outgoing: Outgoing) -> SentInstance:
     try:
         response = assoc.send_c_store(outgoing.path)
     except ValueError as error:

@@ -68,11 +68,18 @@ class Deliveries:
             delivery.lease_until = now + timedelta(seconds=lease_s)
 
     def delivered(
-        self, delivery_id: int, owner: str, now: datetime, *, asks_proof: bool = False
+        self,
+        delivery_id: int,
+        owner: str,
+        now: datetime,
+        *,
+        remark: str = "",
+        asks_proof: bool = False,
     ) -> JobRecord:
         """Say that the destination has accepted every result; the last one ends the job.
 
-        Where proof is asked for, `storage.proofs.Proofs` has it due from now on.
+        Where proof is asked for, `storage.proofs.Proofs` has it due from now on. A remark, as on
+        what the destination has changed, goes into the history of the job.
 
         Raises
         ------
@@ -81,6 +88,10 @@ class Deliveries:
         with job_transaction(self._database) as session:
             job, delivery = _held_delivery(session, delivery_id, owner)
             _end(delivery, DeliveryState.DELIVERED, "", now)
+            if remark:
+                detail = f"{delivery.destination}: {remark}"
+                step = Step(to=job.state, actor=owner, now=now, detail=detail)
+                note(session, job, step, job.state)
             if asks_proof:
                 ask_for_proof(session, delivery_id, now)
             _conclude(session, job, owner, now)

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.peers import find_free_port
 
 if TYPE_CHECKING:
+    from benchmarks.peers import Orthanc
     from benchmarks.postgresql import PostgreSql
 
 NO_SKIP = os.environ.get("HEPAR_TEST_NO_SKIP") == "1"
@@ -123,3 +124,40 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run the test inside an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def make_orthanc(
+    tmp_path: Path, program: Callable[[str], str], free_port: Callable[[], int]
+) -> Iterator[Callable[..., "Orthanc"]]:
+    """Start an archive; it is stopped at the end."""
+    from benchmarks.peers import Orthanc
+
+    servers: list[Orthanc] = []
+
+    def make(**more: object) -> Orthanc:
+        folder = tmp_path / f"orthanc{len(servers)}"
+        ports = {"port": free_port(), "http_port": free_port()}
+        servers.append(Orthanc(program=program("Orthanc"), folder=folder, **ports, **more))
+        servers[-1].start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def orthanc(make_orthanc: Callable[..., "Orthanc"]) -> "Orthanc":
+    """Give an archive that is spoken to by DIMSE."""
+    return make_orthanc()
+
+
+@pytest.fixture
+def web_archive(make_orthanc: Callable[..., "Orthanc"]) -> "Orthanc":
+    """Give an archive that is spoken to by DICOMweb, with a password."""
+    from benchmarks.peers import DICOMWEB_PLUGIN
+
+    if not DICOMWEB_PLUGIN.exists():
+        pytest.skip("orthanc-dicomweb is not installed (docker/install-test-peers installs it)")
+    return make_orthanc(plugins=(DICOMWEB_PLUGIN,), password="right")

@@ -10,10 +10,8 @@ from benchmarks.peers import (
     NODE_TOML,
     SENDER,
     NodeProcess,
-    Orthanc,
     StoreScp,
     SyntheticCt,
-    run_orthanc,
 )
 from dicom_io.ct import write_ct_series
 from inference.phantom import PhantomSettings, make_phantom
@@ -49,16 +47,6 @@ def storescp(
     archive.start()
     yield archive
     archive.stop()
-
-
-@pytest.fixture
-def orthanc(
-    tmp_path: Path, program: Callable[[str], str], free_port: Callable[[], int]
-) -> Iterator[Orthanc]:
-    folder = tmp_path / "orthanc"
-    ports = {"port": free_port(), "http_port": free_port()}
-    with run_orthanc(program("Orthanc"), folder, **ports) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

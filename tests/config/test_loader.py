@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import config
-from config import PeerRole, SettingsError, load_settings
+from config import PeerRole, SettingsError, WebPeerSettings, load_settings
 
 EXAMPLE = Path(config.__file__).parent / "example.toml"
 
@@ -71,6 +71,33 @@ def test_other_variables_with_our_prefix_are_left_alone():
         ("[recieve]\nquiet_s = 3\n", ["recieve", "unknown key", "'receive'"]),
         ("[peers.a]\nae_title = 'A'\nhots = 'x'\n", ["peers.a.hots", "'host'"]),
         ("[peers.a]\nae_title = 'A'\n", ["peers.a.host", "required"]),
+        ("[peers.a]\nurl = 'https://a/b'\npasword = 'x'\n", ["peers.a.pasword", "'password'"]),
+        ("[peers.a]\nurl = 'https://a/b'\nhost = 'a'\n", ["peers.a:", "`url`", "`host`"]),
+        ("[peers.a]\nurl = 'a.example/b'\n", ["peers.a.url", "https://host/path"]),
+        ("[peers.a]\nurl = 'http://u:pw@a/b'\n", ["peers.a.url", "keys of their own"]),
+        ("[peers.a]\nurl = 'http://a/b?c'\n", ["peers.a.url", "neither ? nor #"]),
+        ("[peers.a]\nurl = 'http://a'\nuser = 'u'\n", ["peers.a", "belong together"]),
+        (
+            "[peers.a]\nurl = 'http://a'\nuser = 'u'\npassword = 'p'\ntoken = 't'\n",
+            ["peers.a", "not both"],
+        ),
+        (
+            "[peers.a]\nurl = 'http://a'\nroles = ['source']\n",
+            ["peers.a.roles", "cannot send", "hepar pull"],
+        ),
+        (
+            "[peers.a]\nurl = 'http://a'\nproofs = ['commitment']\n",
+            ["peers.a.proofs", "over DIMSE", "'find' or 'get'"],
+        ),
+        (
+            "[peers.a]\nurl = 'http://a'\n[peers.a.poll]\nby = 'move'\n",
+            ["peers.a.poll", "polled by 'get'"],
+        ),
+        (
+            "[peers.a]\nae_title = 'A'\nhost = 'a'\n[peers.a.poll]\nby = 'move'\n",
+            ["peers.a", "needs the role 'source'"],
+        ),
+        ("[peers.a]\nurl = 'http://a'\n[peers.a.poll]\nday = 1\n", ["a.poll.day", "'days'"]),
         ("[node]\nport = 'dicom'\n", ["node.port", "integer"]),
         ("[node]\nport = 70000\n", ["node.port", "65535"]),
         ("[node]\nae_title = 'SEVENTEEN LETTERS'\n", ["node.ae_title", "16 characters"]),
@@ -131,3 +158,27 @@ def test_secrets_are_masked():
     settings = load_settings(environ={"HEPAR_DATABASE__URL": url}).settings
     assert settings.database_url == url
     assert "secret" not in repr(settings)
+
+
+def test_a_peer_with_a_url_is_a_dicomweb_service(tmp_path: Path):
+    path = write(
+        tmp_path,
+        "[peers.web]\nurl = 'https://pacs.example/dicom-web/'\nuser = 'hepar'\n"
+        "authorities = 'ca.pem'\nroles = ['destination']\nproofs = ['find', 'get']\n"
+        "[peers.pacs]\nae_title = 'PACS'\nhost = 'pacs'\nroles = ['source', 'destination']\n",
+    )
+    settings = load_settings(path, environ={"HEPAR_PEERS__WEB__PASSWORD": "secret"}).settings
+    web = settings.peers["web"]
+    assert isinstance(web, WebPeerSettings)
+    assert web.address == "https://pacs.example/dicom-web"
+    assert web.authorities == tmp_path / "ca.pem"
+    assert web.password.get_secret_value() == "secret"
+    assert "secret" not in repr(settings)
+    assert set(settings.destinations) == {"web", "pacs"}
+    assert set(settings.sources) == {"pacs"}
+    assert settings.peers["pacs"].address == "pacs:104"
+
+
+def test_a_peer_may_be_a_url_of_the_environment_only():
+    environ = {"HEPAR_PEERS__WEB__URL": "http://a/b", "HEPAR_PEERS__WEB__ROLES": '["destination"]'}
+    assert list(load_settings(environ=environ).settings.destinations) == ["web"]

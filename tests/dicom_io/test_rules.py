@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 
 from config.settings import Condition, RuleAction, RuleSettings, default_rules
 from dicom_io.headers import read_attributes
-from dicom_io.rules import Decision, check_rules, decide, explain
+from dicom_io.rules import Decision, check_rules, decide, explain, may_process
 
 
 def _rule(when, name="r", action=RuleAction.PROCESS, reason=""):
@@ -203,3 +203,34 @@ def test_presence_of_a_sequence_is_a_fair_question(attributes):
     rule = _rule({"OtherPatientIDsSequence": Condition(present=False)})
     check_rules([rule])
     assert decide([rule], attributes).rule == "r"
+
+
+SOFT = {"name": "soft", "action": "process", "when": {"ConvolutionKernel": "B30f"}}
+THICK = {"name": "thick", "action": "skip", "when": {"SliceThickness": {"min": 5.1}}}
+MANY = {"name": "many", "action": "process", "when": {"InstanceCount": {"min": 30}}}
+MR = {"name": "MR", "action": "process", "when": {"Modality": "MR", "SliceThickness": 1}}
+CT = {"name": "CT", "action": "process", "when": {"Modality": "CT"}}
+NO_CT = {"name": "no CT", "action": "skip", "when": {"Modality": "CT"}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "count", "wanted"),
+    [
+        ([CT], None, True),
+        ([SOFT], None, True),
+        ([THICK, CT], None, True),
+        ([NO_CT, SOFT], None, False),
+        ([SOFT, NO_CT], None, True),
+        ([MR], None, False),
+        ([MANY], None, True),
+        ([MANY], 12, False),
+        ([MANY], 30, True),
+        ([], None, False),
+    ],
+)
+def test_what_an_archive_does_not_tell_is_open(rules, count: int | None, wanted: bool):
+    told = Dataset()
+    told.Modality = "CT"
+    told.SliceThickness = None
+    settings = [RuleSettings.model_validate(rule) for rule in rules]
+    assert may_process(settings, told, instance_count=count) is wanted

@@ -26,13 +26,19 @@ class Archive:
     """A Storage SCP with a status of our choice."""
 
     port: int
+    title: str = "ARCHIVE"
     status: int = 0x0000
     classes: tuple[str, ...] = (SegmentationStorage, Comprehensive3DSRStorage)
     stored: list[str] = field(default_factory=list)
+    free: threading.Event = field(default_factory=threading.Event)
+    """It answers when this is set."""
     server: object = None
 
+    def __post_init__(self) -> None:
+        self.free.set()
+
     def start(self) -> None:
-        ae = AE(ae_title="ARCHIVE")
+        ae = AE(ae_title=self.title)
         ae.require_called_aet = True
         for sop_class in self.classes:
             ae.add_supported_context(sop_class)
@@ -45,6 +51,7 @@ class Archive:
             self.server = None
 
     def _store(self, event: evt.Event) -> int:
+        self.free.wait(30)
         if self.status in (0x0000, 0xB000):
             self.stored.append(event.request.AffectedSOPInstanceUID)
         return self.status
@@ -54,6 +61,7 @@ class Archive:
 def archive(free_port: Callable[[], int]) -> Iterator[Archive]:
     scp = Archive(port=free_port())
     yield scp
+    scp.free.set()
     scp.stop()
 
 
@@ -64,6 +72,7 @@ def produced(hold, archive: Archive):
     held = hold(
         peers={"archive": peer | {"roles": ["destination"]}},
         delivery={"first_retry_s": 0.001, "max_retry_s": 0.001},
+        node={"dimse_timeout_s": 1.0},
     )
     held.queue()
     Worker(held.services, BoxSegmenter(), threading.Event()).work_once()
@@ -97,23 +106,53 @@ def deliver(held) -> tuple[JobState, DeliveryState, str]:
     return job.state, delivery.state, delivery.last_error
 
 
-@pytest.mark.parametrize("status", [0x0000, 0xB000], ids=["success", "warning"])
-def test_success_and_warnings_are_stored(produced, archive: Archive, status: int):
-    archive.status = status
+def history(held) -> str:
+    [job] = held.services.jobs.list_jobs()
+    return "\n".join(event.detail for event in held.services.jobs.events(job.id))
+
+
+def test_success_needs_no_words(produced, archive: Archive):
     archive.start()
-    state, delivery, _ = deliver(produced)
-    assert (state, delivery) == (JobState.DELIVERED, DeliveryState.DELIVERED)
+    state, delivery, error = deliver(produced)
+    assert (state, delivery, error) == (JobState.DELIVERED, DeliveryState.DELIVERED, "")
     assert len(archive.stored) == 2
+    assert "status" not in history(produced)
 
 
-def test_a_refusal_is_told_and_repeated(produced, archive: Archive):
-    archive.status = 0xA700
+def test_what_is_stored_with_a_warning_is_in_the_history(produced, archive: Archive):
+    archive.status = 0xB000
+    archive.start()
+    assert deliver(produced)[:2] == (JobState.DELIVERED, DeliveryState.DELIVERED)
+    assert len(archive.stored) == 2
+    warning = "status 0xB000 (Coercion of Data Elements)"
+    assert f"archive: seg.dcm: {warning}; sr.dcm: {warning}" in history(produced)
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [
+        (0xA700, "refused: seg.dcm: status 0xA700"),
+        (0x0110, "refused: seg.dcm: status 0x0110"),
+        (0x0122, "refused until something is changed: seg.dcm: status 0x0122"),
+        (0xA901, "refused until something is changed: seg.dcm: status 0xA901"),
+        (0xC123, "refused until something is changed: seg.dcm: status 0xC123"),
+    ],
+)
+def test_a_refusal_is_told_and_repeated(produced, archive: Archive, status: int, cause: str):
+    archive.status = status
     archive.start()
     state, delivery, error = deliver(produced)
     assert (state, delivery) == (JobState.DELIVERING, DeliveryState.PENDING)
-    assert "seg.dcm: status 0xA700" in error
+    assert error.startswith(cause)
     archive.status = 0x0000
     assert deliver(produced)[0] is JobState.DELIVERED
+
+
+def test_an_archive_that_has_them_already_has_them(produced, archive: Archive):
+    archive.status = 0x0111
+    archive.start()
+    assert deliver(produced)[0] is JobState.DELIVERED
+    assert "0x0111" in history(produced)
 
 
 def test_an_archive_that_takes_no_sr_is_named(produced, archive: Archive):
@@ -121,14 +160,33 @@ def test_an_archive_that_takes_no_sr_is_named(produced, archive: Archive):
     archive.start()
     _, delivery, error = deliver(produced)
     assert delivery is DeliveryState.PENDING
-    assert "sr.dcm" in error
+    assert error.startswith("refused until something is changed: sr.dcm")
     assert "seg.dcm" not in error
+
+
+def test_an_archive_that_does_not_know_us_is_named(produced, archive: Archive):
+    archive.title = "OTHER"
+    archive.start()
+    assert deliver(produced)[2] == (
+        f"refused until something is changed: ARCHIVE at 127.0.0.1:{archive.port} rejects the "
+        "association: Called AE title not recognised"
+    )
 
 
 def test_a_dead_archive_is_named(produced):
     state, delivery, error = deliver(produced)
     assert (state, delivery) == (JobState.DELIVERING, DeliveryState.PENDING)
-    assert "ARCHIVE at 127.0.0.1" in error
+    assert error.startswith("unreachable: ARCHIVE at 127.0.0.1")
+
+
+def test_a_silent_archive_is_named(produced, archive: Archive):
+    archive.free.clear()
+    archive.start()
+    assert deliver(produced)[2] == (
+        f"timed out: ARCHIVE at 127.0.0.1:{archive.port} cannot be reached: no answer in 1 s"
+    )
+    archive.free.set()
+    assert deliver(produced)[0] is JobState.DELIVERED
 
 
 def test_patience_ends_in_failed(hold, archive: Archive):
