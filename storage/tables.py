@@ -85,6 +85,21 @@ class Base(DeclarativeBase):
     }
 
 
+class LeasedRow(Base):
+    """What is attempted under a lease, see `storage.leases`."""
+
+    __abstract__ = True
+
+    attempts: Mapped[int] = mapped_column(default=0)
+    first_attempt_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime]
+    last_error: Mapped[str] = mapped_column(default="")
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
 UID = String(64)
 """PS3.5 6.2: a UID has at most 64 characters."""
 AE_TITLE = String(16)
@@ -221,7 +236,7 @@ class ResultRow(Base):
     series_instance_uid: Mapped[str] = mapped_column(UID)
 
 
-class DeliveryRow(Base):
+class DeliveryRow(LeasedRow):
     """The delivery of one job's results to one destination."""
 
     __tablename__ = "delivery"
@@ -236,17 +251,9 @@ class DeliveryRow(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     destination: Mapped[str]
     state: Mapped[DeliveryState]
-    attempts: Mapped[int] = mapped_column(default=0)
-    first_attempt_at: Mapped[datetime | None]
-    next_attempt_at: Mapped[datetime]
-    last_error: Mapped[str] = mapped_column(default="")
-    owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
 
 
-class ProofRow(Base):
+class ProofRow(LeasedRow):
     """What a destination has proven of one delivery; a row exists where proof is asked for."""
 
     __tablename__ = "proof"
@@ -260,17 +267,9 @@ class ProofRow(Base):
         ForeignKey("delivery.id"), primary_key=True, autoincrement=False
     )
     state: Mapped[ProofState]
-    attempts: Mapped[int] = mapped_column(default=0)
-    first_attempt_at: Mapped[datetime | None]
-    next_attempt_at: Mapped[datetime]
-    last_error: Mapped[str] = mapped_column(default="")
-    owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
     transaction_uid: Mapped[str | None] = mapped_column(UID, unique=True)
     asked_at: Mapped[datetime | None]
     committed_at: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
 
 
 class RoleHeartbeatRow(Base):
