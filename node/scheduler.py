@@ -1,4 +1,4 @@
-"""The ticks: settle, recover, deliver, prove, clean.
+"""The ticks: settle, recover, deliver, prove, clean, and the rare ones of `node.janitor`.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -22,6 +22,7 @@ from inference.findings import ModelIdentity
 from inference.segment import identify
 from node.clock import utc_now
 from node.errors import PeerUnreachable
+from node.janitor import Janitor
 from node.lease import LeaseKeeper
 from node.prover import Prover
 from node.retry import next_attempt_at
@@ -49,7 +50,8 @@ class Scheduler:
     def run(self, stop: threading.Event) -> None:
         """Tick until asked to stop; ticks in progress are finished."""
         settings = self._services.settings
-        threads = 3 + 2 * len(settings.destinations)
+        threads = 5 + 2 * len(settings.destinations)
+        janitor = Janitor(self._services, self._owner, stop)
         clock = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(threads)},
@@ -58,6 +60,9 @@ class Scheduler:
         clock.add_job(self.settle, "interval", seconds=TICK_S)
         clock.add_job(self.recover, "interval", seconds=settings.queue.lease_s / 3)
         clock.add_job(self.clean, "interval", seconds=SWEEP_S, next_run_time=utc_now())
+        for tick in (janitor.retain, janitor.sweep):
+            # It looks whether it is due; soon, because another node's process may have died at it.
+            clock.add_job(tick, "interval", seconds=settings.queue.lease_s, next_run_time=utc_now())
         for name in settings.destinations:
             # One tick a destination: a dead one holds up nobody else.
             clock.add_job(partial(self.deliver, name), "interval", seconds=TICK_S)
@@ -94,6 +99,14 @@ class Scheduler:
             )
 
     def _decide(self, series: SeriesRecord) -> Decision:
+        removed = self._services.catalog.count_removed(series.series_uid)
+        if removed:
+            all_known = removed + series.instance_count
+            reason = (
+                f"{removed} of its {all_known} instances were removed by a rule of [retention]; "
+                "send the whole series to have it processed."
+            )
+            return Decision(action=RuleAction.SKIP, rule="retention", reason=reason)
         path = self._services.catalog.instance_paths(series.series_uid)[0]
         try:
             attributes = read_attributes(self._services.files.absolute(path))

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.database import Database
-from storage.errors import ForbiddenTransition, LeaseLost, NotFound
+from storage.errors import ForbiddenTransition, LeaseLost, NotFound, ResultsRemoved
 from storage.leases import due_anew, end_attempt, is_free, is_held, take_statement
 from storage.proofs import ask_for_proof, confirm_if_proven
 from storage.records import DeliveryRecord, JobRecord
@@ -123,6 +123,7 @@ class Deliveries:
         NotFound
         ForbiddenTransition
             The job has no results, or no destination is named.
+        ResultsRemoved
         SeriesChanged
             There is, or will be, a newer job for the series.
         """
@@ -183,6 +184,11 @@ def redeliver_unreached(session: Session, job: JobRow, step: Step) -> None:
     _make_due(session, job.id, step.now, DeliveryRow.state.in_(_UNREACHED))
 
 
+def redeliver_all(session: Session, job_id: int, now: datetime) -> None:
+    """Take up all deliveries of a job that has ended; none is claimed before it is PRODUCED."""
+    _make_due(session, job_id, now, true())
+
+
 def claim_statement(
     owner: str, destination: str, lease_s: float, now: datetime
 ) -> ReturningUpdate[DeliveryRow]:
@@ -231,6 +237,8 @@ def _conclude(session: Session, job: JobRow, actor: str, now: datetime) -> None:
 
 
 def _check_sendable(session: Session, job: JobRow, destinations: Sequence[str]) -> None:
+    if job.results_removed_at is not None:
+        raise ResultsRemoved(job.id, job.results_removed_at)
     if not destinations:
         raise ForbiddenTransition(job.id, job.state, "be sent again: no destination is named")
     if session.scalars(select(ResultRow.id).filter_by(job_id=job.id).limit(1)).first() is None:

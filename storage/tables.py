@@ -119,6 +119,13 @@ class SeriesRow(Base):
             sqlite_where=text("settled = 0"),
             postgresql_where=text("NOT settled"),
         ),
+        # Retention looks at those that have files, however many had some.
+        Index(
+            "ix_series_held",
+            "series_uid",
+            sqlite_where=text("size_bytes > 0"),
+            postgresql_where=text("size_bytes > 0"),
+        ),
     )
 
     series_uid: Mapped[str] = mapped_column(UID, primary_key=True)
@@ -136,6 +143,22 @@ class SeriesRow(Base):
     rule: Mapped[str] = mapped_column(default="")
     reason: Mapped[str] = mapped_column(default="")
     content_digest: Mapped[str | None]
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    removed_at: Mapped[datetime | None]
+    missing_files: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class SeriesEventRow(Base):
+    """What became of the files of a series."""
+
+    __tablename__ = "series_event"
+    __table_args__ = (Index("ix_series_event_series_uid", "series_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    series_uid: Mapped[str] = mapped_column(UID, ForeignKey("series.series_uid"))
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    detail: Mapped[str]
 
 
 class InstanceRow(Base):
@@ -153,6 +176,13 @@ class InstanceRow(Base):
             postgresql_where=text("NOT is_conflict"),
         ),
         Index("ix_instance_series_uid", "series_uid"),
+        # Files that are still to go are few, and at most times none.
+        Index(
+            "ix_instance_leaving",
+            "series_uid",
+            sqlite_where=text("removed_at IS NOT NULL AND path <> ''"),
+            postgresql_where=text("removed_at IS NOT NULL AND path <> ''"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -169,6 +199,7 @@ class InstanceRow(Base):
     is_conflict: Mapped[bool] = mapped_column(default=False)
     calling_ae_title: Mapped[str] = mapped_column(AE_TITLE)
     received_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
 
 
 class JobRow(Base):
@@ -204,6 +235,7 @@ class JobRow(Base):
     reason_code: Mapped[str | None]
     reason: Mapped[str] = mapped_column(default="")
     summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    results_removed_at: Mapped[datetime | None]
 
 
 class JobEventRow(Base):
@@ -270,6 +302,14 @@ class ProofRow(LeasedRow):
     transaction_uid: Mapped[str | None] = mapped_column(UID, unique=True)
     asked_at: Mapped[datetime | None]
     committed_at: Mapped[datetime | None]
+
+
+class TickRow(LeasedRow):
+    """Work that one process of the node does again and again, and no two at once."""
+
+    __tablename__ = "tick"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
 
 
 class RoleHeartbeatRow(Base):

@@ -1,3 +1,4 @@
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from storage import database
+from storage.catalog import Catalog
 from storage.database import open_database, upgrade_database
 from storage.deliveries import Deliveries
 from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew
@@ -19,10 +21,18 @@ from storage.tables import Base
 
 
 def schema_of(path: Path) -> dict[str, set[str]]:
-    """Give the lines of each statement that made a table or index, whatever their order."""
+    """Give the parts of each statement that made a table or index, whatever their order."""
     connection = sqlite3.connect(path)
     rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    found = {name: {line.strip(" \t,") for line in sql.splitlines()} for name, sql in rows}
+    # A column that was added later stands at the end of the last line, after a comma.
+    found = {
+        name: {
+            part.strip(" \t,)")
+            for line in sql.splitlines()
+            for part in re.split(", (?=[a-z_]+ [A-Z])", line)
+        }
+        for name, sql in rows
+    }
     connection.close()
     return found
 
@@ -94,6 +104,20 @@ WRITTEN_BEFORE = {
         "sop_instance_uid": "1.4",
         "series_instance_uid": "1.5",
     },
+    "instance": {
+        "sop_instance_uid": "1.2.1",
+        "sop_class_uid": "1.3",
+        "study_uid": "1.1",
+        "series_uid": "1.2",
+        "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+        "path": "instances/1.1/1.2/1.2.1.dcm",
+        "sha256": "s",
+        "size_bytes": 5_000_000_000,
+        "frame_count": 1,
+        "is_conflict": 0,
+        "calling_ae_title": "SCANNER",
+        "received_at": MOMENT,
+    },
     "delivery": {
         "job_id": 1,
         "destination": "pacs",
@@ -123,6 +147,9 @@ def test_upgrade_from_the_first_schema_keeps_what_it_holds(tmp_path: Path, momen
     with open_database(url, upgrade=True) as upgraded:
         assert Jobs(upgraded).get(1).state is JobState.DELIVERED
         assert Proofs(upgraded).list_proofs(1) == []
+        series = Catalog(upgraded).get_series("1.2")
+        assert (series.size_bytes, series.removed_at) == (5_000_000_000, None)
+        assert Catalog(upgraded).instance_paths("1.2") == ["instances/1.1/1.2/1.2.1.dcm"]
         deliveries = Deliveries(upgraded)
         assert deliveries.resend(1, ["pacs"], "me", moment(0)).state is JobState.DELIVERING
         due = deliveries.claim_due("s1", destination="pacs", lease_s=30, now=moment(1))
