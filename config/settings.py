@@ -514,6 +514,40 @@ class DeliverySettings(_Section):
     )
 
 
+Days = Annotated[float, Field(gt=0)]
+
+
+class RetentionSettings(_Section):
+    """What is removed, and when; by default everything is kept, and what is needed always is."""
+
+    instances_days: Days | None = Field(
+        None,
+        description="Days for which received instances are kept after their last job is DELIVERED "
+        "(CONFIRMED where proof is asked for); none keeps them.",
+    )
+    results_days: Days | None = Field(
+        None,
+        description="Days for which the files of results are kept after the job is DELIVERED "
+        "(CONFIRMED), or SUPERSEDED; none keeps them. Results that were sent nowhere are kept.",
+    )
+    unused_days: Days | None = Field(
+        None,
+        description="Days for which series are kept that gave no result: skipped by a rule, "
+        "REJECTED, CANCELED; none keeps them.",
+    )
+    failed_days: Days | None = Field(
+        None,
+        description="Days for which instances and results of FAILED jobs are kept; none keeps "
+        "them, whatever `max_gb` says.",
+    )
+    max_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Size of instances and results in GB (1e9 bytes) above which the oldest go "
+        "before their days are over; none means no limit.",
+    )
+
+
 class WebSettings(_Section):
     """The web role."""
 
@@ -588,6 +622,7 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     results: ResultSettings = ResultSettings()
     delivery: DeliverySettings = DeliverySettings()
+    retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
     database: DatabaseSettings = DatabaseSettings()
     log: LogSettings = LogSettings()
@@ -634,6 +669,11 @@ class Settings(BaseSettings):
     def polled(self) -> dict[str, PollSettings]:
         """The polls of peers that are asked for new series, by name of the peer."""
         return {k: p.poll for k, p in self.peers.items() if p.poll is not None}
+
+    @property
+    def proving(self) -> dict[str, AnyPeer]:
+        """The destinations that are asked for proof, by name."""
+        return {k: p for k, p in self.destinations.items() if p.proofs}
 
     @property
     def committing(self) -> dict[str, PeerSettings]:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from config import Retrieval, SettingsError, TumorEngine
-from node.cli_admin import config_app, jobs_app, model_app, rules_app, series_app
+from node.cli_admin import config_app, jobs_app, model_app, rules_app
 from node.cli_cluster import cluster
 from node.cli_db import db_app
 from node.cli_options import (
@@ -24,6 +24,7 @@ from node.cli_options import (
     passed_on,
     with_engine,
 )
+from node.cli_series import retention_app, series_app
 from node.console import err, out, print_json, print_measurements, print_table, progress_bar
 from node.errors import WrongCall
 from node.roles import Role
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(series_app, name="series")
+app.add_typer(retention_app, name="retention")
 app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")

@@ -1,4 +1,4 @@
-"""Commands of the administrator: jobs, series, rules, models, settings."""
+"""Commands of the administrator: jobs, rules, models, settings."""
 
 import getpass
 from dataclasses import asdict
@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import BaseModel
 
+from config.hints import settings_hints
 from config.settings import Settings
-from node.cli_options import ConfigOption, JsonOption, SetOption, check_settings, load
+from node.cli_options import (
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    check_settings,
+    load,
+    open_stores,
+)
 from node.clock import utc_now
 from node.console import out, print_json, print_measurements, print_table
 from storage.states import JobState
 
 if TYPE_CHECKING:
-    from node.services import Services
     from storage.records import JobRecord
 
 jobs_app = typer.Typer(help="The job database.", no_args_is_help=True)
-series_app = typer.Typer(help="Received series and what was decided.", no_args_is_help=True)
 rules_app = typer.Typer(help="Selection rules.", no_args_is_help=True)
 model_app = typer.Typer(help="Model packages.", no_args_is_help=True)
 config_app = typer.Typer(help="Settings.", no_args_is_help=True)
 
 JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job.")]
-
-
-def _services(config: Path | None, overrides: list[str] | None) -> "Services":
-    from node.services import open_services
-
-    return open_services(load(config, overrides).settings)
 
 
 def _actor() -> str:
@@ -48,7 +48,7 @@ def list_jobs(
     overrides: SetOption = None,
 ) -> None:
     """List jobs, newest first."""
-    jobs = _services(config, overrides).jobs.list_jobs(states=state, limit=limit)
+    jobs = open_stores(config, overrides).jobs.list_jobs(states=state, limit=limit)
     if as_json:
         print_json([asdict(job) for job in jobs])
         return
@@ -71,7 +71,7 @@ def show_job(
     overrides: SetOption = None,
 ) -> None:
     """Show one job: history, results, deliveries, measurements."""
-    services = _services(config, overrides)
+    services = open_stores(config, overrides)
     job = services.jobs.get(job_id)
     events = services.jobs.events(job_id)
     results = services.jobs.results(job_id)
@@ -99,8 +99,9 @@ def show_job(
         [[f"{e.at:%H:%M:%S.%f}"[:-3], e.actor, e.from_state, e.to_state, e.detail] for e in events],
     )
     folder = services.files.result_folder(job_id)
+    removed = job.results_removed_at
     print_table(
-        "Results",
+        "Results" if removed is None else f"Results (files removed {removed:%Y-%m-%d})",
         ["role", "file", "SOP instance UID"],
         [[r.role, folder / r.path, r.sop_instance_uid] for r in results],
     )
@@ -130,7 +131,7 @@ def retry_job(
     job_id: JobIdArgument, config: ConfigOption = None, overrides: SetOption = None
 ) -> None:
     """Queue a failed, rejected or canceled job again; existing results are only delivered."""
-    job = _services(config, overrides).jobs.retry(job_id, actor=_actor(), now=utc_now())
+    job = open_stores(config, overrides).jobs.retry(job_id, actor=_actor(), now=utc_now())
     out.print(f"Job {job.id} is {job.state.value}.")
 
 
@@ -139,7 +140,7 @@ def cancel_job(
     job_id: JobIdArgument, config: ConfigOption = None, overrides: SetOption = None
 ) -> None:
     """Cancel a job that has not been delivered."""
-    job = _services(config, overrides).jobs.cancel(job_id, actor=_actor(), now=utc_now())
+    job = open_stores(config, overrides).jobs.cancel(job_id, actor=_actor(), now=utc_now())
     out.print(f"Job {job.id} is {job.state.value}.")
 
 
@@ -155,40 +156,13 @@ def resend_job(
     """Deliver the existing results of a job once more."""
     from node.errors import UnknownPeer
 
-    services = _services(config, overrides)
+    services = open_stores(config, overrides)
     destinations = services.settings.destinations
     if to is not None and to not in destinations:
         raise UnknownPeer(to, destinations)
     names = [to] if to is not None else sorted(destinations)
     job = services.deliveries.resend(job_id, names, actor=_actor(), now=utc_now())
     out.print(f"Job {job.id} is {job.state.value}: results go to {', '.join(names)}.")
-
-
-@series_app.command("list")
-def list_series(
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """List received series with the decision of the rules and its reason."""
-    records = _services(config, overrides).catalog.list_series(limit=limit)
-    if as_json:
-        print_json([asdict(record) for record in records])
-        return
-    columns = ["series", "from", "instances", "settled", "decision", "reason"]
-    rows = [
-        [
-            record.series_uid,
-            record.calling_ae_title,
-            record.instance_count,
-            "yes" if record.settled else "no",
-            record.decision,
-            record.reason,
-        ]
-        for record in records
-    ]
-    print_table("Series", columns, rows)
 
 
 @rules_app.command("test")
@@ -270,6 +244,8 @@ def check_config(config: ConfigOption = None, overrides: SetOption = None) -> No
         f"{settings.node.port}, {len(settings.sources)} sources, "
         f"{len(settings.destinations)} destinations, {len(settings.rules)} rules."
     )
+    for hint in settings_hints(settings):
+        out.print(f"Hint: {hint}")
 
 
 @config_app.command("show")

@@ -3,7 +3,7 @@
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as node.port=11113."),
 ]
+if TYPE_CHECKING:
+    from node.services import Services
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -44,6 +47,13 @@ def load(config: Path | None, overrides: list[str] | None = None) -> LoadedSetti
         When they cannot be used.
     """
     return load_settings(config_path(config), overrides=_tree(overrides or []))
+
+
+def open_stores(config: Path | None, overrides: list[str] | None) -> "Services":
+    """Open the stores of the node whose settings the options name."""
+    from node.services import open_services
+
+    return open_services(load(config, overrides).settings)
 
 
 def check_settings(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from node.clock import utc_now
 from node.errors import NodeError
 from node.exchange import echo
 from node.roles import BEAT_S, Role
-from node.services import open_services
+from node.services import Services, open_services
 from storage.errors import SchemaOutdated, StorageError
 
 DEAD_AFTER = timedelta(seconds=5 * BEAT_S)
@@ -45,7 +45,7 @@ def check_node(settings: Settings) -> Iterator[Check]:
     yield _check_rules(settings)
     yield from _check_model(settings)
     yield _check_disk(settings)
-    yield _check_database(settings)
+    yield from _check_database(settings)
     yield from check_running(settings, down=Verdict.REMARK)
     for name, peer in settings.peers.items():
         try:
@@ -117,14 +117,34 @@ def _check_disk(settings: Settings) -> Check:
     return Check(name="disk", verdict=Verdict.BAD if short else Verdict.GOOD, detail=detail)
 
 
-def _check_database(settings: Settings) -> Check:
+def _check_database(settings: Settings) -> Iterator[Check]:
     try:
         with open_services(settings) as services:
             jobs = services.jobs.list_jobs(limit=1)
+            last = f"last job {jobs[0].id}" if jobs else "no job yet"
+            detail = f"{services.database.dialect}, schema is current, {last}"
+            yield Check(name="database", verdict=Verdict.GOOD, detail=detail)
+            yield from _check_files(services)
     except SchemaOutdated as error:
-        return Check(name="database", verdict=Verdict.REMARK, detail=str(error))
+        yield Check(name="database", verdict=Verdict.REMARK, detail=str(error))
     except StorageError as error:
-        return Check(name="database", verdict=Verdict.BAD, detail=str(error))
-    last = f"last job {jobs[0].id}" if jobs else "no job yet"
-    detail = f"{services.database.dialect}, schema is current, {last}"
-    return Check(name="database", verdict=Verdict.GOOD, detail=detail)
+        yield Check(name="database", verdict=Verdict.BAD, detail=str(error))
+
+
+def _check_files(services: Services) -> Iterator[Check]:
+    """Tell what the last sweep has missed or set aside."""
+    files = services.files
+    for series in services.catalog.incomplete_series():
+        paths = map(files.absolute, services.catalog.instance_paths(series.series_uid))
+        missing = sum(not path.exists() for path in paths)
+        if missing:
+            detail = f"{missing} files of series {series.series_uid} are missing; send it again"
+            yield Check(name="files", verdict=Verdict.BAD, detail=detail)
+    set_aside = sum(path.is_file() for path in files.lost_and_found.rglob("*"))
+    if set_aside:
+        detail = f"{set_aside} files that nobody can use lie in {files.lost_and_found}"
+        yield Check(name="files", verdict=Verdict.REMARK, detail=detail)
+    excess = services.retention.plan(utc_now()).excess_bytes
+    if excess:
+        detail = f"{excess / 1e9:.1f} GB more than max_gb stay; `hepar retention preview` says why"
+        yield Check(name="retention", verdict=Verdict.REMARK, detail=detail)

@@ -7,6 +7,7 @@ from dicom_io.headers import read_header
 from node.clock import utc_now
 from storage.catalog import Catalog
 from storage.files import FileStore
+from storage.records import StoredFile
 
 
 class OnInstance(Protocol):
@@ -60,6 +61,15 @@ class Ingest:
             It is something else (PS3.4 B.2.3: 0xA9xx).
         dicom_io.errors.UndecodableInstance, dicom_io.errors.InvalidUid
         """
+        stored = self._store(content, sop_class_uid, sop_instance_uid, ae_title)
+        # An earlier copy may have been removed just before our row said that it is wanted again.
+        # From now on the row says so, so the next copy stays.
+        while not self._files.absolute(stored.relative_path).exists():
+            stored = self._store(content, sop_class_uid, sop_instance_uid, ae_title)
+
+    def _store(
+        self, content: bytes, sop_class_uid: str, sop_instance_uid: str, ae_title: str
+    ) -> StoredFile:
         self._files.check_free(self._min_free_bytes + len(content))
         spooled = self._files.spool(content)
         try:
@@ -79,3 +89,4 @@ class Ingest:
             calling_ae_title=ae_title,
             now=utc_now(),
         )
+        return stored

@@ -1,4 +1,4 @@
-"""The ticks: settle, recover, deliver, prove, poll, clean.
+"""The ticks: settle, recover, deliver, prove, poll, clean, and the rare ones of `node.janitor`.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -24,6 +24,7 @@ from inference.segment import identify
 from node.clock import utc_now
 from node.deliverer import Attempt, send_results
 from node.errors import Cause
+from node.janitor import Janitor
 from node.lease import LeaseKeeper
 from node.poller import Poller
 from node.prover import Prover
@@ -55,7 +56,8 @@ class Scheduler:
         self._pollers = [
             Poller(self._services, name, poll, stop) for name, poll in settings.polled.items()
         ]
-        threads = 3 + 2 * len(settings.destinations) + len(self._pollers)
+        janitor = Janitor(self._services, self._owner, stop)
+        threads = 5 + 2 * len(settings.destinations) + len(self._pollers)
         clock = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(threads)},
@@ -64,6 +66,9 @@ class Scheduler:
         clock.add_job(self.settle, "interval", seconds=TICK_S)
         clock.add_job(self.recover, "interval", seconds=settings.queue.lease_s / 3)
         clock.add_job(self.clean, "interval", seconds=SWEEP_S, next_run_time=utc_now())
+        for tick in (janitor.retain, janitor.sweep):
+            # It looks whether it is due; soon, because another node's process may have died at it.
+            clock.add_job(tick, "interval", seconds=settings.queue.lease_s, next_run_time=utc_now())
         for name in settings.destinations:
             # One tick a destination: a dead one holds up nobody else.
             clock.add_job(partial(self.deliver, name), "interval", seconds=TICK_S)
@@ -106,6 +111,14 @@ class Scheduler:
             )
 
     def _decide(self, series: SeriesRecord) -> Decision:
+        removed = self._services.catalog.count_removed(series.series_uid)
+        if removed:
+            all_known = removed + series.instance_count
+            reason = (
+                f"{removed} of its {all_known} instances were removed by a rule of [retention]; "
+                "send the whole series to have it processed."
+            )
+            return Decision(action=RuleAction.SKIP, rule="retention", reason=reason)
         path = self._services.catalog.instance_paths(series.series_uid)[0]
         try:
             attributes = read_attributes(self._services.files.absolute(path))

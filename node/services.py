@@ -10,7 +10,10 @@ from storage.deliveries import Deliveries
 from storage.files import FileStore
 from storage.heartbeats import Heartbeats
 from storage.jobs import Jobs
+from storage.orphans import Orphans
 from storage.proofs import Proofs
+from storage.retention import Retention
+from storage.ticks import Ticks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,9 @@ class Services:
     deliveries: Deliveries
     proofs: Proofs
     heartbeats: Heartbeats
+    retention: Retention
+    orphans: Orphans
+    ticks: Ticks
 
     def __enter__(self) -> Self:
         return self
@@ -52,4 +58,7 @@ def open_services(settings: Settings) -> Services:
         deliveries=Deliveries(database),
         proofs=Proofs(database),
         heartbeats=Heartbeats(database),
+        retention=Retention(database, files, settings.retention, frozenset(settings.proving)),
+        orphans=Orphans(database, files),
+        ticks=Ticks(database),
     )

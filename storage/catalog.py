@@ -1,6 +1,7 @@
 """The received instances and series, and which series are ready for a decision."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import case, func, or_, select, true, update
 from sqlalchemy.orm import Session
@@ -9,11 +10,27 @@ from config.settings import RuleAction
 from dicom_io.headers import InstanceHeader
 from storage.database import Database
 from storage.errors import NotFound
-from storage.records import InstanceRecord, JobRecord, NewJob, SeriesRecord
-from storage.settling import close_series, content_digest, enqueue_job, is_gapless, supersede_jobs
+from storage.records import InstanceRecord, JobRecord, NewJob, SeriesEvent, SeriesRecord
+from storage.settling import (
+    close_series,
+    content_digest,
+    count_removed,
+    enqueue_job,
+    is_gapless,
+    supersede_jobs,
+)
 from storage.states import AddOutcome
-from storage.tables import InstanceRow, SeriesRow
-from storage.transitions import insert_new, job_transaction, record_of, with_prefix
+from storage.tables import InstanceRow, SeriesEventRow, SeriesRow
+from storage.transitions import (
+    insert_new,
+    job_transaction,
+    lock_series,
+    note_series,
+    record_of,
+    with_prefix,
+)
+
+_ACTOR = "scheduler"
 
 
 class Catalog:
@@ -40,8 +57,10 @@ class Catalog:
     ) -> AddOutcome:
         """Add a received instance whose file is in its place.
 
-        A new instance opens its series again if that is settled. One that is there already only
-        says that the sender is still at work, so it keeps an open series open.
+        A new instance opens its series again if that is settled, and so does one whose file was
+        removed. One that is there already only says that the sender is still at work, so it keeps
+        an open series open. Files are removed while their row says so only: once this has
+        returned, a file that is in its place stays there.
 
         Parameters
         ----------
@@ -52,20 +71,28 @@ class Catalog:
         values |= {"path": path, "sha256": sha256, "size_bytes": size_bytes}
         with self._database.write() as session:
             insert_new(session, SeriesRow, _series_values(header, calling_ae_title, now))
+            # Whoever removes files of the series waits for us, and we for them.
+            lock_series(session, header.series_instance_uid)
             if insert_new(session, InstanceRow, values):
-                _count_instance(session, header, now)
+                _count_instance(session, header, size_bytes, now)
                 return AddOutcome.ADDED
             if _first_sha256(session, header.sop_instance_uid) == sha256:
-                _keep_open(session, header.series_instance_uid, now)
+                if _restore(session, values):
+                    _count_instance(session, header, size_bytes, now)
+                    return AddOutcome.RESTORED
+                _touch(session, header.series_instance_uid, now)
                 return AddOutcome.DUPLICATE
-            insert_new(session, InstanceRow, values | {"is_conflict": True})
-            _flag_conflict(session, header.series_instance_uid)
+            is_new = insert_new(session, InstanceRow, values | {"is_conflict": True})
+            added_bytes = size_bytes if is_new or _restore(session, values) else 0
+            _flag_conflict(session, header.series_instance_uid, added_bytes, now)
             return AddOutcome.CONFLICT
 
     def find_instance(self, sop_instance_uid: str) -> InstanceRecord | None:
-        """Find an instance; bytes in conflict with it are not looked at."""
+        """Find an instance whose file is there; bytes in conflict with it are not looked at."""
         statement = select(InstanceRow).where(
-            InstanceRow.sop_instance_uid == sop_instance_uid, InstanceRow.is_conflict.is_(False)
+            InstanceRow.sop_instance_uid == sop_instance_uid,
+            InstanceRow.is_conflict.is_(False),
+            InstanceRow.removed_at.is_(None),
         )
         with self._database.read() as session:
             row = session.scalars(statement).one_or_none()
@@ -74,7 +101,9 @@ class Catalog:
     def instance_paths(self, series_uid: str) -> list[str]:
         """Give the paths of a series, relative to the data folder; conflicts are left out."""
         statement = select(InstanceRow.path).where(
-            InstanceRow.series_uid == series_uid, InstanceRow.is_conflict.is_(False)
+            InstanceRow.series_uid == series_uid,
+            InstanceRow.is_conflict.is_(False),
+            InstanceRow.removed_at.is_(None),
         )
         with self._database.read() as session:
             return sorted(session.scalars(statement))
@@ -88,6 +117,27 @@ class Catalog:
         """Give the digest of what the series holds now, as `JobRecord.content_digest` has it."""
         with self._database.read() as session:
             return content_digest(session, series_uid)
+
+    def count_removed(self, series_uid: str) -> int:
+        """Count the instances of a series whose files were removed and have not come again."""
+        with self._database.read() as session:
+            return count_removed(session, series_uid)
+
+    def series_events(self, series_uid: str) -> list[SeriesEvent]:
+        """List what became of the files of a series, the oldest first."""
+        statement = (
+            select(SeriesEventRow).filter_by(series_uid=series_uid).order_by(SeriesEventRow.id)
+        )
+        with self._database.read() as session:
+            return [record_of(SeriesEvent, row) for row in session.scalars(statement)]
+
+    def incomplete_series(self) -> list[SeriesRecord]:
+        """List the series of which files were missing when they were last looked for."""
+        statement = (
+            select(SeriesRow).where(SeriesRow.missing_files > 0).order_by(SeriesRow.series_uid)
+        )
+        with self._database.read() as session:
+            return [record_of(SeriesRecord, row) for row in session.scalars(statement)]
 
     def get_series(self, series_uid: str) -> SeriesRecord:
         """Get a series.
@@ -162,7 +212,8 @@ class Catalog:
         """Settle a series with a decision, and queue its job, in one transaction.
 
         Jobs made for other content of the series become SUPERSEDED unless they have ended
-        otherwise.
+        otherwise. They stay as they are while instances of the series are removed, because no
+        newer job can stand for it then.
 
         Parameters
         ----------
@@ -184,7 +235,11 @@ class Catalog:
             digest = content_digest(session, series.series_uid)
             row = session.get_one(SeriesRow, series.series_uid, populate_existing=True)
             row.content_digest = digest
-            supersede_jobs(session, row, now)
+            if not count_removed(session, series.series_uid):
+                if row.removed_at is not None:
+                    row.removed_at = None
+                    note_series(session, row.series_uid, _ACTOR, "its files have come again", now)
+                supersede_jobs(session, row, now)
             return None if job is None else enqueue_job(session, row, digest, job, now)
 
 
@@ -204,7 +259,7 @@ def _series_values(
 
 def _instance_values(
     header: InstanceHeader, calling_ae_title: str, now: datetime
-) -> dict[str, object]:
+) -> dict[str, Any]:
     return {
         "sop_instance_uid": header.sop_instance_uid,
         "sop_class_uid": header.sop_class_uid,
@@ -225,7 +280,24 @@ def _first_sha256(session: Session, sop_instance_uid: str) -> str:
     return session.scalars(statement).one()
 
 
-def _count_instance(session: Session, header: InstanceHeader, now: datetime) -> None:
+def _restore(session: Session, values: dict[str, Any]) -> bool:
+    """Take up an instance again whose file was removed; say whether it is one."""
+    key = {name: values[name] for name in ("sop_instance_uid", "sha256")}
+    anew = ("path", "size_bytes", "calling_ae_title", "received_at")
+    statement = (
+        update(InstanceRow)
+        .filter_by(**key)
+        .where(InstanceRow.removed_at.is_not(None))
+        .values({name: values[name] for name in anew} | {"removed_at": None})
+        .returning(InstanceRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.scalars(statement).one_or_none() is not None
+
+
+def _count_instance(
+    session: Session, header: InstanceHeader, size_bytes: int, now: datetime
+) -> None:
     """Count a new instance of a series and open the series again."""
     expected = SeriesRow.expected_instances
     announced = header.expected_instances or 0
@@ -234,6 +306,7 @@ def _count_instance(session: Session, header: InstanceHeader, now: datetime) -> 
         .where(SeriesRow.series_uid == header.series_instance_uid)
         .values(
             instance_count=SeriesRow.instance_count + 1,
+            size_bytes=SeriesRow.size_bytes + size_bytes,
             last_received_at=now,
             expected_instances=case(
                 (func.coalesce(expected, 0) < announced, announced), else_=expected
@@ -250,21 +323,24 @@ def _count_instance(session: Session, header: InstanceHeader, now: datetime) -> 
     session.execute(statement)
 
 
-def _keep_open(session: Session, series_uid: str, now: datetime) -> None:
+def _touch(session: Session, series_uid: str, now: datetime) -> None:
+    """Keep an open series open, and the files of any series from being removed."""
     statement = (
         update(SeriesRow)
-        .where(SeriesRow.series_uid == series_uid, SeriesRow.settled.is_(False))
+        .where(SeriesRow.series_uid == series_uid)
         .values(last_received_at=now)
         .execution_options(synchronize_session=False)
     )
     session.execute(statement)
 
 
-def _flag_conflict(session: Session, series_uid: str) -> None:
+def _flag_conflict(session: Session, series_uid: str, size_bytes: int, now: datetime) -> None:
     statement = (
         update(SeriesRow)
         .where(SeriesRow.series_uid == series_uid)
-        .values(has_conflicts=true())
+        .values(
+            has_conflicts=true(), size_bytes=SeriesRow.size_bytes + size_bytes, last_received_at=now
+        )
         .execution_options(synchronize_session=False)
     )
     session.execute(statement)

@@ -1,18 +1,16 @@
-"""The deliveries of results: one row a job and destination, each with its own fate.
-
-A sender's name must be unique to its process, because the name is what holds the lease.
-"""
+"""The deliveries of results: one row a job and destination, each with its own fate."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.database import Database
-from storage.errors import ForbiddenTransition, LeaseLost, NotFound
+from storage.errors import ForbiddenTransition, LeaseLost, NotFound, ResultsRemoved
+from storage.leases import due_anew, end_attempt, is_free, is_held, take_statement
 from storage.proofs import ask_for_proof, confirm_if_proven
 from storage.records import DeliveryRecord, JobRecord
 from storage.states import DeliveryState, FailureCode, JobState
@@ -87,7 +85,8 @@ class Deliveries:
         """
         with job_transaction(self._database) as session:
             job, delivery = _held_delivery(session, delivery_id, owner)
-            _end(delivery, DeliveryState.DELIVERED, "", now)
+            delivery.state = DeliveryState.DELIVERED
+            end_attempt(delivery, "", now)
             if remark:
                 detail = f"{delivery.destination}: {remark}"
                 step = Step(to=job.state, actor=owner, now=now, detail=detail)
@@ -115,12 +114,12 @@ class Deliveries:
         """
         with job_transaction(self._database) as session:
             job, delivery = _held_delivery(session, delivery_id, owner)
-            if next_attempt_at is None:
-                _end(delivery, DeliveryState.FAILED, error, now)
-                _conclude(session, job, owner, now)
-            else:
-                _end(delivery, DeliveryState.PENDING, error, now)
+            end_attempt(delivery, error, now)
+            if next_attempt_at is not None:
                 delivery.next_attempt_at = next_attempt_at
+            else:
+                delivery.state = DeliveryState.FAILED
+                _conclude(session, job, owner, now)
             return record_of(JobRecord, job)
 
     def resend(
@@ -135,6 +134,7 @@ class Deliveries:
         NotFound
         ForbiddenTransition
             The job has no results, or no destination is named.
+        ResultsRemoved
         SeriesChanged
             There is, or will be, a newer job for the series.
         """
@@ -195,43 +195,25 @@ def redeliver_unreached(session: Session, job: JobRow, step: Step) -> None:
     _make_due(session, job.id, step.now, DeliveryRow.state.in_(_UNREACHED))
 
 
+def redeliver_all(session: Session, job_id: int, now: datetime) -> None:
+    """Take up all deliveries of a job that has ended; none is claimed before it is PRODUCED."""
+    _make_due(session, job_id, now, true())
+
+
 def claim_statement(
     owner: str, destination: str, lease_s: float, now: datetime
 ) -> ReturningUpdate[DeliveryRow]:
     """Build the one statement that takes the delivery that is due the longest."""
-    due = (
+    waiting = (
         select(DeliveryRow.id)
         .join(JobRow)
         .where(
             DeliveryRow.destination == destination,
             DeliveryRow.state == DeliveryState.PENDING,
-            DeliveryRow.next_attempt_at <= now,
-            _is_free(now),
             JobRow.state.in_(_UNDER_WAY),
         )
-        .order_by(DeliveryRow.next_attempt_at, DeliveryRow.id)
-        .limit(1)
-        # It locks the job too, see `storage.transitions.lock_job`.
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
     )
-    return (
-        update(DeliveryRow)
-        .where(DeliveryRow.id == due)
-        .values(
-            attempts=DeliveryRow.attempts + 1,
-            first_attempt_at=func.coalesce(DeliveryRow.first_attempt_at, now),
-            owner=owner,
-            lease_until=now + timedelta(seconds=lease_s),
-            updated_at=now,
-        )
-        .returning(DeliveryRow)
-        .execution_options(synchronize_session=False)
-    )
-
-
-def _is_free(now: datetime) -> ColumnElement[bool]:
-    return or_(DeliveryRow.lease_until.is_(None), DeliveryRow.lease_until < now)
+    return take_statement(DeliveryRow, waiting, owner, lease_s, now)
 
 
 def _held_delivery(session: Session, delivery_id: int, owner: str) -> tuple[JobRow, DeliveryRow]:
@@ -241,18 +223,9 @@ def _held_delivery(session: Session, delivery_id: int, owner: str) -> tuple[JobR
         raise NotFound("delivery", delivery_id)
     job = lock_job(session, job_id)
     delivery = session.get_one(DeliveryRow, delivery_id, with_for_update=True)
-    held = delivery.owner == owner and delivery.lease_until is not None
-    if delivery.state is not DeliveryState.PENDING or not held:
+    if delivery.state is not DeliveryState.PENDING or not is_held(delivery, owner):
         raise LeaseLost(job_id, owner, delivery.state)
     return job, delivery
-
-
-def _end(delivery: DeliveryRow, state: DeliveryState, error: str, now: datetime) -> None:
-    """End an attempt."""
-    delivery.state = state
-    delivery.last_error = error
-    delivery.lease_until = None
-    delivery.updated_at = now
 
 
 def _conclude(session: Session, job: JobRow, actor: str, now: datetime) -> None:
@@ -275,6 +248,8 @@ def _conclude(session: Session, job: JobRow, actor: str, now: datetime) -> None:
 
 
 def _check_sendable(session: Session, job: JobRow, destinations: Sequence[str]) -> None:
+    if job.results_removed_at is not None:
+        raise ResultsRemoved(job.id, job.results_removed_at)
     if not destinations:
         raise ForbiddenTransition(job.id, job.state, "be sent again: no destination is named")
     if session.scalars(select(ResultRow.id).filter_by(job_id=job.id).limit(1)).first() is None:
@@ -294,17 +269,8 @@ def _make_due(session: Session, job_id: int, now: datetime, which: ColumnElement
     """Make deliveries of a job due at once, as if never tried; those under way are left alone."""
     statement = (
         update(DeliveryRow)
-        .where(DeliveryRow.job_id == job_id, which, _is_free(now))
-        .values(
-            state=DeliveryState.PENDING,
-            attempts=0,
-            first_attempt_at=None,
-            next_attempt_at=now,
-            last_error="",
-            owner=None,
-            lease_until=None,
-            updated_at=now,
-        )
+        .where(DeliveryRow.job_id == job_id, which, is_free(DeliveryRow, now))
+        .values(due_anew(now) | {"state": DeliveryState.PENDING})
         .execution_options(synchronize_session=False)
     )
     session.execute(statement)

@@ -16,7 +16,11 @@ StorageError
 +-- StaleJob                  the row has changed since it was read; nothing was changed
     +-- LeaseLost             the worker or sender no longer holds the job or delivery
     +-- SeriesChanged         the series no longer has the content that the job was made for
+    +-- ResultsRemoved        the files of its results were removed
+    +-- InstancesRemoved      the files of its series were removed
 """
+
+from datetime import datetime
 
 
 class StorageError(Exception):
@@ -157,4 +161,27 @@ class SeriesChanged(StaleJob):
         self.series_uid = series_uid
         super().__init__(
             job_id, f"series {series_uid} has got more instances since; see its newer job"
+        )
+
+
+class ResultsRemoved(StaleJob):
+    """The files of a job's results were removed."""
+
+    def __init__(self, job_id: int, removed_at: datetime) -> None:
+        super().__init__(
+            job_id,
+            f"its results were removed on {removed_at:%Y-%m-%d}, by a rule of [retention]; "
+            f"`hepar jobs retry {job_id}` makes them again under the same UIDs, if the series is "
+            "still there or is sent again first",
+        )
+
+
+class InstancesRemoved(StaleJob):
+    """The files of a job's series were removed."""
+
+    def __init__(self, job_id: int, series_uid: str, count: int) -> None:
+        super().__init__(
+            job_id,
+            f"{count} instances of series {series_uid} were removed by a rule of [retention]; send "
+            "the series to this node again, then retry",
         )

@@ -4,6 +4,7 @@
     instances/<study>/<series>/<sop_instance_uid>.conflict-<sha8>.dcm     other bytes, same UID
     results/<job_id>/                                                     complete, or not there
     spool/                                                                may vanish at any time
+    lost+found/                                          what nobody knows and no one can read
 
 A name outside the spool appears only once its bytes are on the disk, so what a killed process or
 a power cut leaves behind is in the spool, and `FileStore.sweep_spool` removes it.
@@ -15,8 +16,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -124,7 +125,7 @@ class FileStore:
         """
         path = self.instance_path(header)
         with _translated(path):
-            sha256 = _data_set_sha256(spool_file)
+            sha256 = data_set_sha256(spool_file)
             size_bytes = spool_file.stat().st_size
             _sync(spool_file)
             self._make_series_folder(path.parent)
@@ -143,10 +144,6 @@ class FileStore:
     def result_folder(self, job_id: int) -> Path:
         """Give the folder of a job's results; it exists once they are committed."""
         return self._results / str(job_id)
-
-    def result_ids(self) -> list[int]:
-        """List the jobs that have a folder of results."""
-        return [int(entry.name) for entry in self._results.iterdir() if entry.name.isdecimal()]
 
     def new_result_folder(self, job_id: int) -> Path:
         """Make an empty folder in the spool for the results of a job.
@@ -187,12 +184,82 @@ class FileStore:
             shutil.rmtree(outdated, ignore_errors=True)
         return target
 
+    def result_ids(self) -> list[int]:
+        """List the jobs that have a folder of results."""
+        return [int(entry.name) for entry in self._results.iterdir() if entry.name.isdecimal()]
+
+    def results_size_bytes(self, job_id: int) -> int:
+        """Give the size of all files in the folder of a job's results; 0 if there is none."""
+        size_bytes = 0
+        # A worker may be replacing the folder.
+        with suppress(FileNotFoundError):
+            for path in self.result_folder(job_id).iterdir():
+                size_bytes += path.stat().st_size
+        return size_bytes
+
+    def discard_results(self, job_id: int) -> None:
+        """Remove the folder of a job's results, if there is one; it vanishes as a whole.
+
+        Raises
+        ------
+        FileStoreError
+        """
+        folder = self.result_folder(job_id)
+        outdated = self._spool / f"job-{job_id}-{uuid.uuid4().hex}-outdated"
+        with _translated(folder):
+            if folder.exists():
+                folder.rename(outdated)
+                _sync(self._results)
+        shutil.rmtree(outdated, ignore_errors=True)
+
+    def remove_instances(self, relative: Collection[str]) -> None:
+        """Remove files of instances; when it returns, they do not come back after a power cut.
+
+        Raises
+        ------
+        FileStoreError
+        """
+        for path in map(self.absolute, relative):
+            with _translated(path):
+                path.unlink(missing_ok=True)
+        for folder in {self.absolute(name).parent for name in relative}:
+            with _translated(folder):
+                if folder.is_dir():
+                    _sync(folder)
+
     def instance_folders(self) -> dict[str, list[Path]]:
         """Give the folders of instances by their series; a UID should be in one study only."""
         folders: dict[str, list[Path]] = {}
         for folder in (self.data_dir / "instances").glob("*/*"):
             folders.setdefault(folder.name, []).append(folder)
         return folders
+
+    def remove_empty_folders(self, min_age: timedelta) -> None:
+        """Remove the folders of series and studies that nothing has lain in for so long."""
+        instances = self.data_dir / "instances"
+        for folder in (*instances.glob("*/*"), *instances.glob("*")):
+            with suppress(OSError):
+                if age_of(folder) > min_age:
+                    folder.rmdir()
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a file to the same place under `lost+found`, and give its path there.
+
+        Raises
+        ------
+        FileStoreError
+        """
+        target = self.lost_and_found / path.relative_to(self.data_dir)
+        with _translated(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+            _sync(target.parent)
+        return target
+
+    @property
+    def lost_and_found(self) -> Path:
+        """Folder of what nobody knows and no one can read; it may be missing."""
+        return self.data_dir / "lost+found"
 
     def sweep_spool(self, max_age: timedelta) -> int:
         """Remove what killed processes have left in the spool.
@@ -211,8 +278,7 @@ class FileStore:
         removed = 0
         for entry in self._spool.iterdir():
             try:
-                # Both times are the operating system's.
-                age = timedelta(seconds=time.time() - entry.stat().st_mtime)
+                age = age_of(entry)
                 if entry.is_dir() and age > max(max_age, _MIN_JOB_FOLDER_AGE):
                     shutil.rmtree(entry)
                 elif entry.is_file() and age > max_age:
@@ -241,19 +307,13 @@ class FileStore:
         self._durable.add(folder)
 
 
-def _link_or_compare(spool_file: Path, path: Path, sha256: str) -> bool:
-    """Give the spool file this name, or find the same bytes there; False if it has other bytes.
-
-    A hard link, unlike a rename, never replaces a file, so of two writers exactly one wins.
-    """
-    try:
-        path.hardlink_to(spool_file)
-    except FileExistsError:
-        return _data_set_sha256(path) == sha256
-    return True
+def age_of(path: Path) -> timedelta:
+    """Give the time since a file was written, or a name in a folder changed."""
+    # Both times are the operating system's.
+    return timedelta(seconds=time.time() - path.stat().st_mtime)
 
 
-def _data_set_sha256(path: Path) -> str:
+def data_set_sha256(path: Path) -> str:
     """Give the digest of what follows the file meta information (PS3.10 7.1).
 
     The meta information is written by the receiver and names its version, so it may differ between
@@ -262,6 +322,22 @@ def _data_set_sha256(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(_meta_end(file.read(_META_LENGTH_END)))
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _link_or_compare(spool_file: Path, path: Path, sha256: str) -> bool:
+    """Give the spool file this name, or find the same bytes there; False if it has other bytes.
+
+    A hard link, unlike a rename, never replaces a file, so of two writers exactly one wins.
+    """
+    while True:
+        try:
+            path.hardlink_to(spool_file)
+        except FileExistsError:
+            # It may be removed at this very moment; then its name is free.
+            with suppress(FileNotFoundError):
+                return data_set_sha256(path) == sha256
+        else:
+            return True
 
 
 def _meta_end(head: bytes) -> int:

@@ -8,14 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.database import Database
-from storage.deliveries import add_deliveries, redeliver_unreached
-from storage.errors import ForbiddenTransition, LeaseLost, NotFound
+from storage.deliveries import add_deliveries, redeliver_all, redeliver_unreached
+from storage.errors import ForbiddenTransition, InstancesRemoved, LeaseLost, NotFound
 from storage.records import JobEvent, JobRecord, NewResult, ResultRecord
+from storage.settling import count_removed
 from storage.states import RETRYABLE_STATES, FailureCode, JobState
 from storage.tables import JobEventRow, JobRow, ResultRow, SeriesRow
 from storage.transitions import (
@@ -163,6 +164,7 @@ class Jobs:
         """Try a job again that was rejected, canceled or has failed, with all attempts anew.
 
         A job whose results exist is only delivered again, to the destinations not yet reached.
+        Where they were removed, whatever had become of them, they are made and delivered again.
 
         Raises
         ------
@@ -170,18 +172,22 @@ class Jobs:
             The job is in another state.
         SeriesChanged
             There is, or will be, a newer job for the series.
+        InstancesRemoved
+            There is nothing to make results of.
         """
         with job_transaction(self._database) as session:
             job = lock_job(session, job_id)
-            if job.state not in RETRYABLE_STATES:
+            removed = job.results_removed_at is not None
+            if job.state not in RETRYABLE_STATES and not removed:
                 raise ForbiddenTransition(job_id, job.state, "be retried")
             check_content(session, job)
-            if session.scalar(select(exists().where(ResultRow.job_id == job_id))):
+            has_results = session.scalar(select(exists().where(ResultRow.job_id == job_id)))
+            if has_results and not removed:
                 step = Step(to=JobState.DELIVERING, actor=actor, now=now, detail="retry delivery")
                 redeliver_unreached(session, job, step)
             else:
                 step = Step(to=JobState.QUEUED, actor=actor, now=now, detail="retry")
-                move(session, job, step, attempts=0, worker=None, started_at=None)
+                _start_over(session, job, step)
             return record_of(JobRecord, job)
 
     def cancel(self, job_id: int, actor: str, now: datetime) -> JobRecord:
@@ -213,14 +219,17 @@ class Jobs:
         self,
         *,
         states: Collection[JobState] | None = None,
+        series_uid: str | None = None,
         series_uid_prefix: str = "",
         limit: int = 100,
         offset: int = 0,
     ) -> list[JobRecord]:
-        """List jobs, the newest first; `states` None means all."""
+        """List jobs, the newest first; None means all."""
         statement = select(JobRow).order_by(JobRow.id.desc()).limit(limit).offset(offset)
         if states is not None:
             statement = statement.where(JobRow.state.in_(states))
+        if series_uid is not None:
+            statement = statement.where(JobRow.series_uid == series_uid)
         with self._database.read() as session:
             rows = session.scalars(with_prefix(statement, JobRow, series_uid_prefix))
             return [record_of(JobRecord, row) for row in rows]
@@ -277,6 +286,16 @@ def _held_job(session: Session, job_id: int, worker: str) -> JobRow:
     if job.state is not JobState.RUNNING or job.worker != worker:
         raise LeaseLost(job_id, worker, job.state)
     return job
+
+
+def _start_over(session: Session, job: JobRow, step: Step) -> None:
+    """Queue a job as if it were new; what it had delivered is delivered again, once it is made."""
+    missing = count_removed(session, job.series_uid)
+    if missing:
+        raise InstancesRemoved(job.id, job.series_uid, missing)
+    move(session, job, step, attempts=0, worker=None, started_at=None, results_removed_at=None)
+    session.execute(delete(ResultRow).where(ResultRow.job_id == job.id))
+    redeliver_all(session, job.id, step.now)
 
 
 def _end_attempt(

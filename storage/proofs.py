@@ -1,17 +1,15 @@
-"""What destinations have proven: one row for each delivery to one that is asked for proof.
-
-A prover's name must be unique to its process, because the name is what holds the lease.
-"""
+"""What destinations have proven: one row for each delivery to one that is asked for proof."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.database import Database
 from storage.errors import LeaseLost, NotFound
+from storage.leases import due_anew, end_attempt, is_held, take_statement
 from storage.records import DeliveryRecord, JobRecord, ProofRecord
 from storage.states import DeliveryState, JobState, ProofState
 from storage.tables import DeliveryRow, JobRow, ProofRow, ResultRow
@@ -116,7 +114,8 @@ class Proofs:
         """
         with job_transaction(self._database) as session:
             job, proof = _held_proof(session, delivery_id, owner)
-            _end(proof, ProofState.PROVEN, "", now)
+            proof.state = ProofState.PROVEN
+            end_attempt(proof, "", now)
             session.flush()
             if job.state is JobState.DELIVERED:
                 confirm_if_proven(session, job, owner, now)
@@ -140,11 +139,11 @@ class Proofs:
         """
         with job_transaction(self._database) as session:
             job, proof = _held_proof(session, delivery_id, owner)
+            end_attempt(proof, error, now)
             if next_attempt_at is not None:
-                _end(proof, ProofState.WAITING, error, now)
                 proof.next_attempt_at = next_attempt_at
             else:
-                _end(proof, ProofState.GIVEN_UP, error, now)
+                proof.state = ProofState.GIVEN_UP
                 name = session.get_one(DeliveryRow, delivery_id).destination
                 detail = f"not confirmed by {name}: {error}"
                 note(
@@ -203,23 +202,11 @@ def ask_for_proof(session: Session, delivery_id: int, now: datetime) -> None:
     }
     if insert_new(session, ProofRow, values):
         return
-    anew = {
-        "state": ProofState.WAITING,
-        "attempts": 0,
-        "first_attempt_at": None,
-        "next_attempt_at": now,
-        "last_error": "",
-        "owner": None,
-        "lease_until": None,
-        "transaction_uid": None,
-        "asked_at": None,
-        "committed_at": None,
-        "updated_at": now,
-    }
+    never_asked = {"transaction_uid": None, "asked_at": None, "committed_at": None}
     session.execute(
         update(ProofRow)
         .where(ProofRow.delivery_id == delivery_id)
-        .values(anew)
+        .values(due_anew(now) | never_asked | {"state": ProofState.WAITING})
         .execution_options(synchronize_session=False)
     )
 
@@ -239,34 +226,16 @@ def claim_statement(
     owner: str, destination: str, lease_s: float, now: datetime
 ) -> ReturningUpdate[ProofRow]:
     """Build the one statement that takes the proof that is due the longest."""
-    due = (
+    waiting = (
         select(ProofRow.delivery_id)
         .join(DeliveryRow, DeliveryRow.id == ProofRow.delivery_id)
         .where(
             ProofRow.state == ProofState.WAITING,
-            ProofRow.next_attempt_at <= now,
-            or_(ProofRow.lease_until.is_(None), ProofRow.lease_until < now),
             DeliveryRow.destination == destination,
             DeliveryRow.state == DeliveryState.DELIVERED,
         )
-        .order_by(ProofRow.next_attempt_at, ProofRow.delivery_id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
     )
-    return (
-        update(ProofRow)
-        .where(ProofRow.delivery_id == due)
-        .values(
-            attempts=ProofRow.attempts + 1,
-            first_attempt_at=func.coalesce(ProofRow.first_attempt_at, now),
-            owner=owner,
-            lease_until=now + timedelta(seconds=lease_s),
-            updated_at=now,
-        )
-        .returning(ProofRow)
-        .execution_options(synchronize_session=False)
-    )
+    return take_statement(ProofRow, waiting, owner, lease_s, now)
 
 
 def _held_proof(session: Session, delivery_id: int, owner: str) -> tuple[JobRow, ProofRow]:
@@ -278,15 +247,6 @@ def _held_proof(session: Session, delivery_id: int, owner: str) -> tuple[JobRow,
     proof = session.get(ProofRow, delivery_id, with_for_update=True)
     if proof is None:
         raise NotFound("proof of delivery", delivery_id)
-    held = proof.owner == owner and proof.lease_until is not None
-    if proof.state is not ProofState.WAITING or not held:
+    if proof.state is not ProofState.WAITING or not is_held(proof, owner):
         raise LeaseLost(job_id, owner, proof.state)
     return job, proof
-
-
-def _end(proof: ProofRow, state: ProofState, error: str, now: datetime) -> None:
-    """End an attempt."""
-    proof.state = state
-    proof.last_error = error
-    proof.lease_until = None
-    proof.updated_at = now

@@ -32,7 +32,7 @@ class InstanceRecord:
     series_uid: str
     transfer_syntax_uid: str
     path: str
-    """Relative to the data folder, with forward slashes."""
+    """Relative to the data folder, with forward slashes; empty once its file is removed."""
     sha256: str
     """Of the data set, see `StoredFile`."""
     size_bytes: int
@@ -43,6 +43,8 @@ class InstanceRecord:
     """Its SOP instance UID belongs to other bytes; it is kept, but never used."""
     calling_ae_title: str
     received_at: datetime
+    removed_at: datetime | None
+    """When its file was given up, if it was; the file itself goes after that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class SeriesRecord:
     calling_ae_title: str
     """Of the first instance."""
     instance_count: int
-    """Without conflicts."""
+    """Without conflicts, and without those whose files are removed."""
     expected_instances: int | None
     """The largest number that an instance has announced."""
     has_conflicts: bool
@@ -70,6 +72,23 @@ class SeriesRecord:
     rule: str
     reason: str
     content_digest: str | None
+    """Of all instances that ever came, whether or not their files are removed."""
+    size_bytes: int
+    """Of its files, conflicts included."""
+    removed_at: datetime | None
+    """When files of it were removed that have not all come again since."""
+    missing_files: int
+    """Files that should be there and are not, as the last sweep saw it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesEvent:
+    """What became of the files of a series."""
+
+    series_uid: str
+    at: datetime
+    actor: str
+    detail: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +130,8 @@ class JobRecord:
     """A sentence; empty unless REJECTED, FAILED, CANCELED or SUPERSEDED."""
     summary: Mapping[str, Any] = field(hash=False)
     """Measurements, timings and the like, as JSON values; empty before PRODUCED."""
+    results_removed_at: datetime | None
+    """When the files of its results were given up, if they were."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from config.settings import RuleAction
@@ -44,19 +44,34 @@ def has_no_gap(positions_mm: Sequence[float | None]) -> bool:
 def is_gapless(session: Session, series_uid: str) -> bool:
     """Say whether the instances of a series follow one another without a gap."""
     statement = select(InstanceRow.slice_position_mm).where(
-        InstanceRow.series_uid == series_uid, InstanceRow.is_conflict.is_(False)
+        InstanceRow.series_uid == series_uid,
+        InstanceRow.is_conflict.is_(False),
+        InstanceRow.removed_at.is_(None),
     )
     return has_no_gap(session.scalars(statement).all())
 
 
 def content_digest(session: Session, series_uid: str) -> str:
-    """Give the digest of what a series holds: the identity and bytes of each instance."""
+    """Give the digest of what a series holds: the identity and bytes of each instance.
+
+    An instance whose file was removed counts, so that a series that is sent once more is known.
+    """
     statement = select(InstanceRow.sop_instance_uid, InstanceRow.sha256).where(
         InstanceRow.series_uid == series_uid, InstanceRow.is_conflict.is_(False)
     )
     # Sorted here, because the order of a database depends on its collation.
     lines = sorted(f"{uid} {sha256}\n" for uid, sha256 in session.execute(statement))
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def count_removed(session: Session, series_uid: str) -> int:
+    """Count the instances of a series whose files were removed and have not come again."""
+    statement = select(func.count()).where(
+        InstanceRow.series_uid == series_uid,
+        InstanceRow.is_conflict.is_(False),
+        InstanceRow.removed_at.is_not(None),
+    )
+    return session.scalars(statement).one()
 
 
 def close_series(

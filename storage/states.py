@@ -70,6 +70,8 @@ class AddOutcome(StrEnum):
     """It is new."""
     DUPLICATE = "DUPLICATE"
     """The same bytes were already there."""
+    RESTORED = "RESTORED"
+    """The same bytes had been there, and their file was removed since."""
     CONFLICT = "CONFLICT"
     """Its SOP instance UID is already taken by other bytes; it is kept apart and never used."""
 
@@ -98,7 +100,9 @@ JOB_TRANSITIONS: Mapping[tuple[JobState, JobState], str] = MappingProxyType(
         (_S.DELIVERED, _S.CONFIRMED): "scheduler: the destinations have proven to keep the results",
         (_S.DELIVERED, _S.DELIVERING): "administrator: re-sends",
         (_S.DELIVERED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.DELIVERED, _S.QUEUED): "administrator: retries, because the results were removed",
         (_S.CONFIRMED, _S.DELIVERING): "administrator: re-sends",
+        (_S.CONFIRMED, _S.QUEUED): "administrator: retries, because the results were removed",
         (_S.CONFIRMED, _S.SUPERSEDED): "scheduler: the series has changed",
         (_S.REJECTED, _S.QUEUED): "administrator: retries",
         (_S.FAILED, _S.QUEUED): "administrator: retries",

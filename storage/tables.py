@@ -101,6 +101,21 @@ class Base(DeclarativeBase):
     }
 
 
+class LeasedRow(Base):
+    """What is attempted under a lease, see `storage.leases`."""
+
+    __abstract__ = True
+
+    attempts: Mapped[int] = mapped_column(default=0)
+    first_attempt_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime]
+    last_error: Mapped[str] = mapped_column(default="")
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
 UID = String(64)
 """PS3.5 6.2: a UID has at most 64 characters."""
 AE_TITLE = String(16)
@@ -120,6 +135,13 @@ class SeriesRow(Base):
             sqlite_where=text("settled = 0"),
             postgresql_where=text("NOT settled"),
         ),
+        # Retention looks at those that have files, however many had some.
+        Index(
+            "ix_series_held",
+            "series_uid",
+            sqlite_where=text("size_bytes > 0"),
+            postgresql_where=text("size_bytes > 0"),
+        ),
     )
 
     series_uid: Mapped[str] = mapped_column(UID, primary_key=True)
@@ -137,6 +159,22 @@ class SeriesRow(Base):
     rule: Mapped[str] = mapped_column(default="")
     reason: Mapped[str] = mapped_column(default="")
     content_digest: Mapped[str | None]
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    removed_at: Mapped[datetime | None]
+    missing_files: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class SeriesEventRow(Base):
+    """What became of the files of a series."""
+
+    __tablename__ = "series_event"
+    __table_args__ = (Index("ix_series_event_series_uid", "series_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    series_uid: Mapped[str] = mapped_column(UID, ForeignKey("series.series_uid"))
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    detail: Mapped[str]
 
 
 class InstanceRow(Base):
@@ -154,6 +192,13 @@ class InstanceRow(Base):
             postgresql_where=text("NOT is_conflict"),
         ),
         Index("ix_instance_series_uid", "series_uid"),
+        # Files that are still to go are few, and at most times none.
+        Index(
+            "ix_instance_leaving",
+            "series_uid",
+            sqlite_where=text("removed_at IS NOT NULL AND path <> ''"),
+            postgresql_where=text("removed_at IS NOT NULL AND path <> ''"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -170,6 +215,7 @@ class InstanceRow(Base):
     is_conflict: Mapped[bool] = mapped_column(default=False)
     calling_ae_title: Mapped[str] = mapped_column(AE_TITLE)
     received_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
 
 
 class JobRow(Base):
@@ -205,6 +251,7 @@ class JobRow(Base):
     reason_code: Mapped[str | None]
     reason: Mapped[str] = mapped_column(default="")
     summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    results_removed_at: Mapped[datetime | None]
 
 
 class JobEventRow(Base):
@@ -237,7 +284,7 @@ class ResultRow(Base):
     series_instance_uid: Mapped[str] = mapped_column(UID)
 
 
-class DeliveryRow(Base):
+class DeliveryRow(LeasedRow):
     """The delivery of one job's results to one destination."""
 
     __tablename__ = "delivery"
@@ -252,17 +299,9 @@ class DeliveryRow(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     destination: Mapped[str]
     state: Mapped[DeliveryState]
-    attempts: Mapped[int] = mapped_column(default=0)
-    first_attempt_at: Mapped[datetime | None]
-    next_attempt_at: Mapped[datetime]
-    last_error: Mapped[str] = mapped_column(default="")
-    owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
 
 
-class ProofRow(Base):
+class ProofRow(LeasedRow):
     """What a destination has proven of one delivery; a row exists where proof is asked for."""
 
     __tablename__ = "proof"
@@ -276,17 +315,17 @@ class ProofRow(Base):
         ForeignKey("delivery.id"), primary_key=True, autoincrement=False
     )
     state: Mapped[ProofState]
-    attempts: Mapped[int] = mapped_column(default=0)
-    first_attempt_at: Mapped[datetime | None]
-    next_attempt_at: Mapped[datetime]
-    last_error: Mapped[str] = mapped_column(default="")
-    owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
     transaction_uid: Mapped[str | None] = mapped_column(UID, unique=True)
     asked_at: Mapped[datetime | None]
     committed_at: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
+
+
+class TickRow(LeasedRow):
+    """Work that one process of the node does again and again, and no two at once."""
+
+    __tablename__ = "tick"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
 
 
 class RoleHeartbeatRow(Base):

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Select, Table, update
+from sqlalchemy import Select, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
@@ -17,7 +17,7 @@ from storage.database import Database
 from storage.errors import ForbiddenTransition, NotFound, SeriesChanged, StaleJob
 from storage.records import JobRecord
 from storage.states import FINAL_STATES, JOB_TRANSITIONS, DeliveryState, JobState
-from storage.tables import Base, DeliveryRow, JobEventRow, JobRow, SeriesRow
+from storage.tables import Base, DeliveryRow, JobEventRow, JobRow, SeriesEventRow, SeriesRow
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,20 @@ def lock_job(session: Session, job_id: int) -> JobRow:
     if job is None:
         raise NotFound("job", job_id)
     return job
+
+
+def lock_series(session: Session, series_uid: str) -> None:
+    """Keep others from changing a series and its instances until the transaction ends.
+
+    Whoever also changes its jobs locks the series first, so that two cannot wait for each other.
+    """
+    key = select(SeriesRow.series_uid).filter_by(series_uid=series_uid)
+    session.execute(key.with_for_update())
+
+
+def note_series(session: Session, series_uid: str, actor: str, detail: str, now: datetime) -> None:
+    """Write a line of the history of a series' files."""
+    session.add(SeriesEventRow(series_uid=series_uid, at=now, actor=actor, detail=detail))
 
 
 def check_content(session: Session, job: JobRow) -> None:

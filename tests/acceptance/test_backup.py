@@ -40,7 +40,7 @@ def test_what_came_after_the_backup_is_told_and_done_again(
     assert restored.returncode == 0, restored.stderr
     count = len(synthetic_ct.paths)
     assert f"{count} instances of 1 series" in words(restored.stdout)
-    assert "Send these series again" in words(restored.stdout)
+    assert "takes them up by itself" in words(restored.stdout)
     [kept] = (node.folder / "data").glob("hepar.db.replaced-*")
 
     node.start()

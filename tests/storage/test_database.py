@@ -1,3 +1,4 @@
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, create_engine, insert, select, text
 
 from storage import database
+from storage.catalog import Catalog
 from storage.database import (
     Database,
     list_revisions,
@@ -28,8 +30,13 @@ from storage.tables import Base
 
 
 def lines_of(statement: str) -> set[str]:
-    """Give the lines of a statement that made a table or index, whatever their order."""
-    return {line.strip(" \t,") for line in statement.splitlines()}
+    """Give the parts of a statement that made a table or index, whatever their order."""
+    return {
+        part.strip(" \t,)")
+        for line in statement.splitlines()
+        # A column that was added later stands at the end of the last line, after a comma.
+        for part in re.split(", (?=[a-z_]+ [A-Z])", line)
+    }
 
 
 SCHEMA = {
@@ -168,6 +175,20 @@ WRITTEN_SINCE = {
             "updated_at": MOMENT,
         },
     },
+    "0003": {
+        "series": {"size_bytes": 2**33, "missing_files": 1, "removed_at": None},
+        "instance": {"removed_at": None},
+        "job": {"results_removed_at": None},
+        "series_event": {"series_uid": "1.2", "at": MOMENT, "actor": "s1", "detail": "taken up"},
+        "tick": {
+            "name": "sweep",
+            "attempts": 0,
+            "next_attempt_at": MOMENT,
+            "last_error": "",
+            "created_at": MOMENT,
+            "updated_at": MOMENT,
+        },
+    },
 }
 """What each revision can hold that the one before could not: tables, or columns of their rows."""
 REVISIONS = list(WRITTEN_SINCE)
@@ -239,6 +260,7 @@ def test_upgrade_from_each_revision_keeps_what_it_holds(
         job = Jobs(upgraded).get(1)
         assert (job.state, job.created_at) == (JobState.DELIVERED, MOMENT)
         assert job.summary == {"lesions": [1.5, "\u00b5"]}
+        assert Catalog(upgraded).get_series("1.2").size_bytes == 2**33
         deliveries = Deliveries(upgraded)
         assert deliveries.resend(1, ["pacs"], "me", moment(0)).state is JobState.DELIVERING
         due = deliveries.claim_due("s1", destination="pacs", lease_s=30, now=moment(1))

@@ -9,8 +9,8 @@ PERMITTED = {
     "RUNNING": "QUEUED PRODUCED REJECTED FAILED CANCELED SUPERSEDED",
     "PRODUCED": "DELIVERING DELIVERED CANCELED SUPERSEDED",
     "DELIVERING": "DELIVERED FAILED CANCELED SUPERSEDED",
-    "DELIVERED": "CONFIRMED DELIVERING SUPERSEDED",
-    "CONFIRMED": "DELIVERING SUPERSEDED",
+    "DELIVERED": "CONFIRMED DELIVERING QUEUED SUPERSEDED",
+    "CONFIRMED": "DELIVERING QUEUED SUPERSEDED",
     "REJECTED": "QUEUED",
     "FAILED": "QUEUED DELIVERING",
     "CANCELED": "QUEUED DELIVERING",
@@ -41,9 +41,10 @@ def test_each_state_can_be_reached_and_each_job_can_end() -> None:
 
 
 def test_retry_leads_to_the_queue() -> None:
-    assert {s for s, end in JOB_TRANSITIONS if end is JobState.QUEUED} == RETRYABLE_STATES | {
-        JobState.RUNNING
-    }
+    where_results_were_removed = {JobState.DELIVERED, JobState.CONFIRMED}
+    assert {s for s, end in JOB_TRANSITIONS if end is JobState.QUEUED} == (
+        RETRYABLE_STATES | where_results_were_removed | {JobState.RUNNING}
+    )
 
 
 def test_ended_jobs_that_gave_no_result_are_not_superseded() -> None:

@@ -12,6 +12,7 @@ from storage.errors import DatabaseError
 @pytest.mark.parametrize(
     ("record", "row"),
     [
+        (records.SeriesEvent, tables.SeriesEventRow),
         (records.InstanceRecord, tables.InstanceRow),
         (records.SeriesRecord, tables.SeriesRow),
         (records.JobRecord, tables.JobRow),
