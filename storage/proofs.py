@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -225,7 +225,11 @@ def confirm_if_proven(session: Session, job: JobRow, actor: str, now: datetime) 
 def claim_statement(
     owner: str, destination: str, lease_s: float, now: datetime
 ) -> ReturningUpdate[ProofRow]:
-    """Build the one statement that takes the proof that is due the longest."""
+    """Build the one statement that takes the proof that is due the longest.
+
+    A prover that died may have died between its note that it asks for commitment and the request,
+    so where a lease was not given back, nothing counts as asked for.
+    """
     waiting = (
         select(ProofRow.delivery_id)
         .join(DeliveryRow, DeliveryRow.id == ProofRow.delivery_id)
@@ -235,7 +239,10 @@ def claim_statement(
             DeliveryRow.state == DeliveryState.DELIVERED,
         )
     )
-    return take_statement(ProofRow, waiting, owner, lease_s, now)
+    lease_ran_out = ProofRow.lease_until.is_not(None)
+    return take_statement(ProofRow, waiting, owner, lease_s, now).values(
+        asked_at=case((lease_ran_out, None), else_=ProofRow.asked_at)
+    )
 
 
 def _held_proof(session: Session, delivery_id: int, owner: str) -> tuple[JobRow, ProofRow]:

@@ -110,6 +110,18 @@ def test_a_refusal_is_kept_and_asked_anew_when_due(node: Any, moment: Any) -> No
     assert node.claim_proof(second=500).asked_at is None
 
 
+def test_what_a_dead_prover_noted_does_not_count_as_asked_for(node: Any, moment: Any) -> None:
+    node.produced()
+    node.deliver(asks_proof=True)
+    proof = node.claim_proof(second=50)
+    node.proofs.asked(proof.delivery_id, "p1", TRANSACTION, moment(51))
+    taken = node.claim_proof(owner="p2", second=5000)
+    assert taken.asked_at is None, "it may have died before it asked"
+    node.proofs.asked(taken.delivery_id, "p2", "1.2.99", moment(5001))
+    node.proofs.attempt_failed(taken.delivery_id, "p2", "waits", moment(5010), moment(5002))
+    assert node.claim_proof(second=5010).asked_at == moment(5001), "its answer is awaited"
+
+
 def test_a_report_that_leaves_a_result_out_proves_nothing(node: Any, moment: Any) -> None:
     node.produced()
     node.deliver(asks_proof=True)
