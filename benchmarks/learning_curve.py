@@ -94,7 +94,8 @@ def _draw(path: Path, patients: Sequence[int], curves: Mapping[str, Sequence[flo
     ahead = np.geomspace(min(patients), 100, 60)
     for axes, (name, dice) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
         factor, exponent = _fit(patients, dice)
-        axes.plot(ahead, 1 - factor * ahead**exponent, "--", color="gray", label="power law")
+        if exponent < 0:
+            axes.plot(ahead, 1 - factor * ahead**exponent, "--", color="gray", label="power law")
         axes.plot(patients, dice, "o", label="measured")
         axes.axhline(MEASURES[name][1], color="green", linewidth=1, label="wanted")
         axes.set_xscale("log")

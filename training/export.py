@@ -103,7 +103,8 @@ def check_parity(network: Network, path: Path) -> float:
     logits = OnnxEngine(device="cpu", threads=0).load(path)(image)
     found = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
     difference = float(np.abs(found - expected).max())
-    if difference > _MAX_DIFFERENCE:
+    # Written so that "not a number" is refused, too.
+    if not difference <= _MAX_DIFFERENCE:
         raise ExportError(f"{path} differs from torch by {difference:.4f} in a probability")
     return difference
 

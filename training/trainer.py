@@ -216,7 +216,13 @@ class Trainer:
         return share_done(self._experiment, self.step, self.elapsed_s)
 
     def train_step(self) -> dict[str, float]:
-        """Do one step and give its losses by name."""
+        """Do one step and give its losses by name.
+
+        Raises
+        ------
+        ExperimentError
+            The training diverges; the weights are those of the step before.
+        """
         rate = learning_rate(self._experiment, self.step, self.elapsed_s)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -225,7 +231,12 @@ class Trainer:
         losses = segmentation_loss(terms, self._predict(batch), batch.labels, batch.known)
         self._optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRADIENT)
+        size = torch.nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRADIENT)
+        if not torch.isfinite(size):
+            raise ExperimentError(
+                f"at step {self.step} the gradient is no finite number; set bf16 = false, or a lower "
+                "learning_rate, and begin in a new folder"
+            )
         self._optimizer.step()
         self.step += 1
         return {name: loss.item() for name, loss in losses.items()}

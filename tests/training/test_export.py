@@ -67,6 +67,15 @@ def test_another_network_is_noticed(network: UNet, tmp_path: Path) -> None:
         export.check_parity(network, path)
 
 
+def test_a_network_that_gives_no_numbers_is_noticed(network: UNet, tmp_path: Path) -> None:
+    with torch.no_grad():
+        network.head.bias[0] = torch.nan
+    path = tmp_path / "network.onnx"
+    export.write_onnx(network, path)
+    with pytest.raises(ExportError, match="differs from torch by nan"):
+        export.check_parity(network, path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [

@@ -76,6 +76,17 @@ def test_a_run_ends_with_its_steps_and_is_judged(trainer: Trainer, tmp_path: Pat
     assert "tumor" not in row, "nobody annotated tumors in the held-out case"
 
 
+def test_a_training_that_diverges_ends_with_a_hint(trainer: Trainer) -> None:
+    trainer.train_step()
+    before = [parameter.clone() for parameter in trainer._network.parameters()]
+    with torch.no_grad():
+        next(trainer._network.parameters())[0] = torch.inf
+    with pytest.raises(ExperimentError, match="at step 1 the gradient is no finite number"):
+        trainer.train_step()
+    after = list(trainer._network.parameters())
+    assert all(torch.equal(old, new) for old, new in zip(before[1:], after[1:], strict=True))
+
+
 def test_loaders_draw_in_processes_of_their_own(
     experiment: Experiment, samplers: tuple[Sampler, Sampler | None], tmp_path: Path
 ) -> None:
