@@ -83,8 +83,8 @@ def restore_db(
     if unknown:
         out.print(
             f"{sum(unknown.values())} instances of {len(unknown)} series lie in "
-            f"{settings.data_dir / 'instances'} without a row: they came after the backup. The node "
-            "takes them up by itself within a day; sent again, they are not stored twice."
+            f"{settings.data_dir / 'instances'} without a row: they came after the backup. The "
+            "node takes them up by itself within a day; sent again, they are not stored twice."
         )
         for series_uid, count in sorted(unknown.items()):
             out.print(f"  {series_uid}: {count}")

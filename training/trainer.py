@@ -234,8 +234,8 @@ class Trainer:
         size = torch.nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRADIENT)
         if not torch.isfinite(size):
             raise ExperimentError(
-                f"at step {self.step} the gradient is no finite number; set bf16 = false, or a lower "
-                "learning_rate, and begin in a new folder"
+                f"at step {self.step} the gradient is no finite number; set bf16 = false, or a "
+                "lower learning_rate, and begin in a new folder"
             )
         self._optimizer.step()
         self.step += 1
