@@ -235,12 +235,13 @@ class Catalog:
             digest = content_digest(session, series.series_uid)
             row = session.get_one(SeriesRow, series.series_uid, populate_existing=True)
             row.content_digest = digest
+            made = None if job is None else enqueue_job(session, row, digest, job, now)
             if not count_removed(session, series.series_uid):
                 if row.removed_at is not None:
                     row.removed_at = None
                     note_series(session, row.series_uid, _ACTOR, "its files have come again", now)
-                supersede_jobs(session, row, now)
-            return None if job is None else enqueue_job(session, row, digest, job, now)
+                supersede_jobs(session, row, made, now)
+            return made
 
 
 def _series_values(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
@@ -98,8 +99,10 @@ def close_series(
     return session.scalars(statement).one_or_none() is not None
 
 
-def supersede_jobs(session: Session, series: SeriesRow, now: datetime) -> None:
-    """Supersede the jobs that were made for other content of the series."""
+def supersede_jobs(
+    session: Session, series: SeriesRow, successor: JobRecord | None, now: datetime
+) -> None:
+    """Supersede the jobs that were made for other content of the series; each names the other."""
     statement = (
         select(JobRow)
         .where(
@@ -110,10 +113,15 @@ def supersede_jobs(session: Session, series: SeriesRow, now: datetime) -> None:
         .order_by(JobRow.id)
         .with_for_update()
     )
-    reason = f"The series has {series.instance_count} instances now, more than this job was for."
+    reason = f"The series has {series.instance_count} instances now, more than this job was for"
+    reason += f"; job {successor.id} takes its place." if successor else "."
     step = Step(to=JobState.SUPERSEDED, actor=_ACTOR, now=now, detail=reason)
     for job in session.scalars(statement).all():
         stop(session, job, step, reason)
+        if successor is not None:
+            row = session.get_one(JobRow, successor.id)
+            detail = f"takes the place of job {job.id}"
+            note(session, row, replace(step, to=row.state, detail=detail), row.state)
 
 
 def enqueue_job(

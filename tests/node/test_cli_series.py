@@ -6,6 +6,7 @@ import pytest
 from doubles import Held
 from typer.testing import CliRunner
 
+from node import console
 from node.cli import app
 from node.clock import utc_now
 
@@ -13,7 +14,7 @@ from node.clock import utc_now
 @pytest.fixture
 def shown(hold, monkeypatch):
     """Run a command on a node with one canceled job, and give what it prints."""
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setattr(console.out, "width", 250)
     held: Held = hold(retention={"unused_days": 1e-9})
     job = held.queue()
     held.services.jobs.cancel(job.id, "test", job.created_at)

@@ -220,8 +220,11 @@ def test_a_late_slice_opens_the_series_and_makes_a_new_job(node: Any) -> None:
     second = node.settle(second=30)
     assert second.content_digest != first.content_digest
     assert node.jobs.get(first.id).state is JobState.SUPERSEDED
-    assert "2 instances" in node.jobs.get(first.id).reason
+    assert node.jobs.get(first.id).reason == (
+        "The series has 2 instances now, more than this job was for; job 2 takes its place."
+    )
     assert node.jobs.get(second.id).state is JobState.QUEUED
+    assert node.jobs.events(second.id)[-1].detail == "takes the place of job 1"
 
 
 @pytest.mark.parametrize("sha256", ["", "other"], ids=["the same bytes", "other bytes"])

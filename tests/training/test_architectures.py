@@ -116,7 +116,11 @@ NETWORKS = {
         {"focal", "organ", "tumor"},
     ),
     "V-Net": (
-        {"network": {"architecture": "vnet"}, "optimization__loss": ("dice",)},
+        {
+            "network": {"architecture": "vnet"},
+            "optimization__loss": ("dice",),
+            "optimization__bf16": False,
+        },
         {"organ", "tumor"},
     ),
 }
