@@ -99,6 +99,8 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is n
             content = self._receive(nr_bytes)
         finally:
             if len(content) < nr_bytes:
+                # pynetdicom does not always close what has broken.
+                self._forget()
                 self._expect_no_request()
         return content
 
@@ -121,7 +123,7 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is n
                 count += got
         finally:
             self.socket.settimeout(self._silence_s)
-        return content[:count]
+        return content if count == nr_bytes else content[:count]
 
     def send(self, bytestream: bytes) -> None:
         """Send; what was received before has its answer then."""

@@ -124,9 +124,24 @@ def test_one_message_cannot_take_all_memory(listen, small_ct):
     while assoc.is_established and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not assoc.is_established
-    # What it held was given back.
     for path in small_ct:
         assert_served(node, path)
+
+
+def test_what_a_lost_caller_held_is_given_back(listen, small_ct):
+    """Each leaves most of a message behind, all of them together more than may be held."""
+    node = listen(receive={"max_held_bytes": 1_000_000})
+    for _ in range(6):
+        assoc = node.associate(CT)
+        assert assoc.is_established
+        context = assoc.accepted_contexts[0].context_id
+        part = bytes([context, 0]) + bytes(300_000)
+        item = struct.pack(">L", len(part)) + part
+        assoc.dul.socket.socket.sendall(struct.pack(">BBL", 4, 0, len(item)) + item)
+        time.sleep(0.2)
+        assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: not node.receiver.associations(), "no thread is left", 8)
+    assert_served(node, small_ct[0])
 
 
 def test_strangers_cannot_crowd_out_a_source(listen, small_ct):
