@@ -167,6 +167,7 @@ host = "127.0.0.1"
 roles = ["source"]
 [receive]
 quiet_s = 1.0
+max_wait_s = 2.0
 min_free_bytes = 1_000_000
 [queue]
 lease_s = 2.0

@@ -185,6 +185,17 @@ class PeerSettings(_Section):
         default=True, description="Refuse a source that calls from an address that is not its own."
     )
     poll: PollSettings | None = Field(None, description="Look for new series there.")
+    ask_counts: bool = Field(
+        default=False,
+        description="Ask a source by C-FIND how many instances a series has that it sends: the "
+        "series begins once they are here, and is waited for while they are not.",
+    )
+
+    @model_validator(mode="after")
+    def _sends_what_is_counted(self) -> "PeerSettings":
+        if self.ask_counts and PeerRole.SOURCE not in self.roles:
+            raise ValueError("ask_counts needs the role 'source': it is about what the peer sends")
+        return self
 
     @model_validator(mode="after")
     def _may_send_what_is_polled(self) -> "PeerSettings":
@@ -295,6 +306,12 @@ class ReceiveSettings(_Section):
 
     quiet_s: float = Field(
         5.0, ge=0, description="A series is taken as complete after this long without an instance."
+    )
+    max_wait_s: float = Field(
+        120.0,
+        ge=0,
+        description="A series of which instances are known to be missing is waited for until this "
+        "long without one; then it is decided on as it is, and the report says so.",
     )
     min_free_bytes: int = Field(
         1_000_000_000, ge=0, description="Free disk space below which instances are refused (A700)."
@@ -689,6 +706,11 @@ class Settings(BaseSettings):
     def sources(self) -> dict[str, PeerSettings]:
         """The peers that may send to us, by name."""
         return {k: p for k, p in self._entities.items() if PeerRole.SOURCE in p.roles}
+
+    @property
+    def counting(self) -> dict[str, PeerSettings]:
+        """The sources that are asked how many instances a series has, by name."""
+        return {k: p for k, p in self.sources.items() if p.ask_counts}
 
     @property
     def _entities(self) -> dict[str, PeerSettings]:

@@ -52,7 +52,6 @@ _HEADER_TAGS: tuple[BaseTag, ...] = tuple(
         "ImagePositionPatient",
         "ImageOrientationPatient",
         "NumberOfSeriesRelatedInstances",
-        "ImagesInAcquisition",
         "NumberOfFrames",
     )
     if (tag := tag_for_keyword(keyword)) is not None
@@ -74,8 +73,8 @@ class InstanceHeader:
     """Image Position (Patient) along the slice normal (row cosines x column cosines, PS3.3
     C.7.6.2.1.1); none for multi-frame images and where the geometry is missing or malformed."""
     expected_instances: int | None
-    """Instances that the series should have: Number of Series Related Instances (0020,1209), else
-    Images in Acquisition (0020,1002), if the sender tells."""
+    """Number of Series Related Instances (0020,1209), if the sender tells. Images in Acquisition
+    (0020,1002) is no such number: a series may have several acquisitions, or a part of one."""
     frame_count: int
 
 
@@ -128,8 +127,7 @@ def read_header(path: Path) -> InstanceHeader:
         transfer_syntax_uid=_valid_uid(dataset.file_meta, "TransferSyntaxUID"),
         modality=read_text(dataset, "Modality").strip(),
         slice_position_mm=_slice_position_mm(dataset),
-        expected_instances=read_count(dataset, "NumberOfSeriesRelatedInstances")
-        or read_count(dataset, "ImagesInAcquisition"),
+        expected_instances=read_count(dataset, "NumberOfSeriesRelatedInstances"),
         frame_count=frame_count,
     )
 

@@ -73,6 +73,29 @@ class Provenance:
         return (self.model.name, self.model.version, self.model.license, self.software_version)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportReference:
+    """A report of ours in the same study."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesHistory:
+    """How the instances of a series came here, as far as its readers should know."""
+
+    remark: str = ""
+    """A sentence on what is known to be missing."""
+    predecessor: ReportReference | None = None
+    """The report on an earlier state of the series, which the new one takes the place of."""
+
+
+NOTHING_KNOWN = SeriesHistory()
+"""Of files that a person has chosen."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ResultBasis:
     """What all result objects of a job have in common."""
@@ -82,6 +105,7 @@ class ResultBasis:
     """The source again, in the form that highdicom takes."""
     settings: ResultSettings
     provenance: Provenance
+    history: SeriesHistory
 
 
 def seg_algorithm_identification(provenance: Provenance) -> hd.AlgorithmIdentificationSequence:

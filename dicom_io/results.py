@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import Dataset
 
 from config.settings import ResultSettings
-from dicom_io.provenance import InstanceUids, Provenance, ResultBasis
+from dicom_io.provenance import NOTHING_KNOWN, InstanceUids, Provenance, ResultBasis, SeriesHistory
 from dicom_io.seg import build_seg
 from dicom_io.segments import plan_segments
 from dicom_io.series import SourceSeries
@@ -44,6 +44,7 @@ class ResultContext:
     """Aware; fixed per job, so that a repeat gives the same objects."""
     software_version: str
     ae_title: str = "HEPAR"
+    history: SeriesHistory = NOTHING_KNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ def write_results(
         images=build_source_images(source),
         settings=context.settings,
         provenance=provenance,
+        history=context.history,
     )
     content_key = _content_key(source, segmentation)
     planned = plan_segments(
@@ -134,8 +136,11 @@ def _content_key(source: SourceSeries, segmentation: Segmentation) -> str:
 
 def _instance_uids(basis: ResultBasis, content_key: str, role: ResultRole) -> InstanceUids:
     """Derive the UIDs of an object from all that makes its content."""
+    predecessor = basis.history.predecessor
     parts = (
         content_key,
+        basis.history.remark,
+        "" if predecessor is None else predecessor.sop_instance_uid,
         basis.provenance.software_version,
         basis.settings.model_dump_json(),
         role.value,

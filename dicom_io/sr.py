@@ -118,6 +118,7 @@ def build_sr(
         is_verified=False,
         series_description=settings.sr_series_description,
         coding_schemes=[_private_scheme()],
+        previous_versions=_predecessors(basis),
         **equipment(provenance),
     )
     stamp_identity(sr, basis.source, (settings.sr_series_description, *provenance.texts))
@@ -269,6 +270,7 @@ def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerConte
                 )
                 for sentence in (
                     summary_sentence(findings),
+                    *_remarks(basis),
                     NOT_REVIEWED,
                     f"License of the model weights: {basis.provenance.model.license}",
                 )
@@ -276,6 +278,25 @@ def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerConte
         ]
     )
     return container
+
+
+def _remarks(basis: ResultBasis) -> Iterator[str]:
+    remark = basis.history.remark
+    if remark:
+        yield f"The series is incomplete: {remark}"
+
+
+def _predecessors(basis: ResultBasis) -> list[Dataset] | None:
+    """Refer to the report that this one takes the place of (PS3.3 C.17.2, A360)."""
+    predecessor = basis.history.predecessor
+    if predecessor is None:
+        return None
+    item = Dataset()
+    item.StudyInstanceUID = basis.source.study_instance_uid
+    item.SeriesInstanceUID = predecessor.series_instance_uid
+    item.SOPClassUID = predecessor.sop_class_uid
+    item.SOPInstanceUID = predecessor.sop_instance_uid
+    return [item]
 
 
 def summary_sentence(findings: Findings) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from node.clock import utc_now
 from node.console import out, print_json, print_table
 
 if TYPE_CHECKING:
+    from config import ReceiveSettings
     from storage.records import SeriesRecord
     from storage.retention import Holding
 
@@ -32,12 +33,14 @@ def list_series(
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """List received series with the decision of the rules and its reason."""
-    records = open_stores(config, overrides).catalog.list_series(limit=limit)
+    """List received series with the decision and its reason, or what they wait for."""
+    services = open_stores(config, overrides)
+    records = services.catalog.list_series(limit=limit)
     if as_json:
         print_json([asdict(record) for record in records])
         return
-    print_table("Series", _COLUMNS, [_series_row(record) for record in records])
+    receive = services.settings.receive
+    print_table("Series", _COLUMNS, [_series_row(record, receive) for record in records])
 
 
 @series_app.command("show")
@@ -61,7 +64,7 @@ def show_series(
             }
         )
         return
-    print_table("Series", _COLUMNS, [_series_row(record)])
+    print_table("Series", _COLUMNS, [_series_row(record, services.settings.receive)])
     print_table(
         "Jobs",
         ["job", "state", "results"],
@@ -74,7 +77,7 @@ def show_series(
     )
 
 
-def _series_row(record: "SeriesRecord") -> list[object]:
+def _series_row(record: "SeriesRecord", receive: "ReceiveSettings") -> list[object]:
     return [
         record.series_uid,
         record.calling_ae_title,
@@ -82,9 +85,18 @@ def _series_row(record: "SeriesRecord") -> list[object]:
         f"{record.size_bytes / 1e6:.1f}",
         "yes" if record.settled else "no",
         record.decision,
-        record.reason,
+        record.reason if record.settled else _wait(record, receive),
         _state_of_files(record),
     ]
+
+
+def _wait(record: "SeriesRecord", receive: "ReceiveSettings") -> str:
+    """Say what an open series waits for, and how long."""
+    if not record.waits_for:
+        return f"waits until nothing comes for {receive.quiet_s:g} s"
+    longest = timedelta(seconds=max(receive.quiet_s, receive.max_wait_s))
+    until = record.last_received_at + longest
+    return f"waits until {until:%H:%M:%S} (UTC): {record.waits_for}"
 
 
 def _state_of_files(record: "SeriesRecord") -> str:

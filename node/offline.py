@@ -14,7 +14,7 @@ from inference.measure import measure
 from inference.preview import draw_preview
 from inference.segment import Segmenter
 from node.inputs import choose_series, is_nifti
-from node.pipeline import PREVIEW_TITLE, run_pipeline
+from node.pipeline import PREVIEW_TITLE, make_context, run_pipeline
 from node.progress import Progress, StepTimer, no_progress
 
 
@@ -57,7 +57,7 @@ def segment_path(
             folder,
             settings=settings,
             segmenter=segmenter,
-            created_at=datetime.now(UTC),
+            context=make_context(settings, datetime.now(UTC)),
             progress=progress,
         )
         write_nifti(produced.segmentation.labels, folder / "labels.nii.gz")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from config import Settings
+from dicom_io.provenance import NOTHING_KNOWN, SeriesHistory
 from dicom_io.results import ResultContext, ResultFile, build_report, write_results
 from dicom_io.series import SourceSeries, read_series
 from inference.findings import Findings, Segmentation
@@ -30,13 +31,36 @@ class Produced:
     report: dict[str, Any]
 
 
+def make_context(
+    settings: Settings, created_at: datetime, history: SeriesHistory = NOTHING_KNOWN
+) -> ResultContext:
+    """Say what the result objects tell of their making.
+
+    Parameters
+    ----------
+    settings
+        The result section and our AE title are used.
+    created_at
+        Time that the objects carry; fixed for a job, so that a repeat makes the same objects.
+    history
+        What the report says of the way that the series came.
+    """
+    return ResultContext(
+        settings=settings.results,
+        created_at=created_at,
+        software_version=SOFTWARE_VERSION,
+        ae_title=settings.node.ae_title,
+        history=history,
+    )
+
+
 def run_pipeline(
     paths: list[Path],
     folder: Path,
     *,
     settings: Settings,
     segmenter: Segmenter,
-    created_at: datetime,
+    context: ResultContext,
     progress: Progress = no_progress,
 ) -> Produced:
     """Turn the instances of one series into checked result files.
@@ -48,11 +72,11 @@ def run_pipeline(
     folder
         An existing folder that gets ``seg.dcm``, ``sr.dcm``, ``preview.png``, ``report.json``.
     settings
-        The inference and result sections are used.
+        The inference section is used.
     segmenter
         The loaded model.
-    created_at
-        Time that the objects carry; fixed for a job, so that a repeat makes the same objects.
+    context
+        As `make_context` gives it.
     progress
         Told about each step.
 
@@ -75,12 +99,6 @@ def run_pipeline(
     with timer.step("measure", 0.8):
         findings = measure(source.volume, segmentation.labels)
     with timer.step("encode and check", 0.85):
-        context = ResultContext(
-            settings=settings.results,
-            created_at=created_at,
-            software_version=SOFTWARE_VERSION,
-            ae_title=settings.node.ae_title,
-        )
         results = write_results(source, segmentation, findings, folder, context)
     with timer.step("preview", 0.95):
         draw_preview(

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 
 from config import AnyPeer, PeerSettings, Retrieval
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
+from node.clock import utc_now
 from node.errors import NotThere, WrongCall
 from node.exchange import find, get
 from node.ingest import Ingest
@@ -68,6 +69,7 @@ def pull_study(
     PeerRefused
         When a query or a retrieval fails; what came before is kept.
     """
+    listed_at = utc_now()
     offers = list(_list_offers(services, peer, study_uid, series_uid))
     if not offers:
         raise NotThere(
@@ -83,6 +85,8 @@ def pull_study(
         for start in range(0, len(before), _BATCH):
             part = before[start : start + _BATCH]
             _retrieve(services, peer, offer.key(study_uid, part), retrieval)
+            # A pause between two parts is not the end of the series.
+            services.open_series.note_count(offer.series_uid, len(offer.instance_uids), listed_at)
             ready += len(part)
             on_progress(ready / wanted)
         missing = _missing(services, before)

@@ -1,4 +1,4 @@
-"""The ticks: settle, recover, deliver, prove, poll, clean, and the rare ones of `node.janitor`.
+"""The ticks: settle, count, recover, deliver, prove, poll, clean; the rare ones are elsewhere.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -15,13 +15,14 @@ from functools import partial
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from config import RuleAction
+from config import RuleAction, Settings
 from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
 from inference.findings import ModelIdentity
 from inference.segment import identify
 from node.clock import utc_now
+from node.counter import Counter
 from node.deliverer import Attempt, send_results
 from node.errors import Cause
 from node.janitor import Janitor
@@ -31,6 +32,7 @@ from node.prover import Prover
 from node.retry import next_attempt_at
 from node.services import Services
 from storage.errors import LeaseLost, StaleJob
+from storage.open_series import Patience
 from storage.records import DeliveryRecord, NewJob, ProofRecord, SeriesRecord
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,10 @@ class Scheduler:
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._prover = Prover(services, self._owner)
         self._pollers: list[Poller] = []
+        self._patience = _patience(services.settings)
+        self._counters = [
+            Counter(services, name, self._patience) for name in services.settings.counting
+        ]
         self._model = identify(services.settings.inference)
 
     def run(self, stop: threading.Event) -> None:
@@ -57,7 +63,8 @@ class Scheduler:
             Poller(self._services, name, poll, stop) for name, poll in settings.polled.items()
         ]
         janitor = Janitor(self._services, self._owner, stop)
-        threads = 5 + 2 * len(settings.destinations) + len(self._pollers)
+        asking = len(self._pollers) + len(self._counters)
+        threads = 5 + 2 * len(settings.destinations) + asking
         clock = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(threads)},
@@ -76,6 +83,8 @@ class Scheduler:
                 clock.add_job(partial(self.prove, name), "interval", seconds=TICK_S)
         for poller, poll in zip(self._pollers, settings.polled.values(), strict=True):
             clock.add_job(poller.poll, "interval", seconds=poll.every_s, next_run_time=utc_now())
+        for counter in self._counters:
+            clock.add_job(counter.count, "interval", seconds=TICK_S)
         self.recover()
         clock.start()
         stop.wait()
@@ -83,19 +92,20 @@ class Scheduler:
 
     def describe_trouble(self) -> str:
         """Say what goes wrong outside of any job; empty where nothing does."""
-        return "; ".join(poller.trouble for poller in self._pollers if poller.trouble)
+        troubles = [one.trouble for one in self._pollers]
+        troubles += [one.trouble for one in self._counters]
+        return "; ".join(filter(None, troubles))
 
     def settle(self) -> None:
         """Decide on each series that is complete, and queue a job where it is wanted."""
-        quiet_s = self._services.settings.receive.quiet_s
-        for series in self._services.catalog.settleable_series(utc_now(), quiet_s):
+        for series in self._services.open_series.list_settleable(self._patience, utc_now()):
             decision = self._decide(series)
             wanted = decision.action is RuleAction.PROCESS
             job = self._services.catalog.settle(
                 series,
                 decision=decision.action,
                 rule=decision.rule,
-                reason=decision.reason,
+                reason=f"{decision.reason} {series.waits_for}".strip(),
                 job=_new_job(self._model) if wanted else None,
                 now=utc_now(),
             )
@@ -251,6 +261,12 @@ class Scheduler:
         removed = self._services.files.sweep_spool(SPOOL_AGE)
         if removed:
             logger.info("spool swept", extra={"action": "sweep", "files": removed})
+
+
+def _patience(settings: Settings) -> Patience:
+    counted = frozenset(peer.ae_title for peer in settings.counting.values())
+    receive = settings.receive
+    return Patience(quiet_s=receive.quiet_s, max_wait_s=receive.max_wait_s, counted_senders=counted)
 
 
 def _new_job(model: ModelIdentity) -> NewJob:

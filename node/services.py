@@ -10,6 +10,7 @@ from storage.deliveries import Deliveries
 from storage.files import FileStore
 from storage.heartbeats import Heartbeats
 from storage.jobs import Jobs
+from storage.open_series import OpenSeries
 from storage.orphans import Orphans
 from storage.proofs import Proofs
 from storage.retention import Retention
@@ -24,6 +25,7 @@ class Services:
     database: Database
     files: FileStore
     catalog: Catalog
+    open_series: OpenSeries
     jobs: Jobs
     deliveries: Deliveries
     proofs: Proofs
@@ -54,6 +56,7 @@ def open_services(settings: Settings) -> Services:
         database=database,
         files=files,
         catalog=Catalog(database),
+        open_series=OpenSeries(database),
         jobs=Jobs(database),
         deliveries=Deliveries(database),
         proofs=Proofs(database),

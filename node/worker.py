@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dicom_io.errors import RejectionReason, UnsuitableSeries
+from dicom_io.provenance import ReportReference, SeriesHistory
+from dicom_io.results import ResultRole
 from inference.errors import LiverNotFound
 from inference.segment import Segmenter, load_segmenter
 from node.clock import utc_now
 from node.errors import JobPutBack, WrongModel
 from node.lease import LeaseKeeper
 from node.log_setup import job_context
-from node.pipeline import Produced, run_pipeline
+from node.pipeline import Produced, make_context, run_pipeline
 from node.services import Services
 from storage.errors import LeaseLost, StaleJob
 from storage.records import JobRecord, NewResult
@@ -102,7 +104,7 @@ class Worker:
             folder,
             settings=self._services.settings,
             segmenter=self._segmenter,
-            created_at=job.created_at,
+            context=make_context(self._services.settings, job.created_at, self._history(job)),
             progress=check,
         )
 
@@ -118,6 +120,21 @@ class Worker:
         if catalog.content_digest(job.series_uid) != job.content_digest:
             raise JobPutBack("another slice has arrived")
         return [self._services.files.absolute(path) for path in paths]
+
+    def _history(self, job: JobRecord) -> SeriesHistory:
+        """Say what the series lacks, and which report the new one takes the place of."""
+        earlier = self._services.jobs.find_predecessor(job)
+        results = [] if earlier is None else self._services.jobs.results(earlier.id)
+        reports = [
+            ReportReference(
+                sop_class_uid=one.sop_class_uid,
+                sop_instance_uid=one.sop_instance_uid,
+                series_instance_uid=one.series_instance_uid,
+            )
+            for one in results
+            if one.role == ResultRole.SR.value
+        ]
+        return SeriesHistory(remark=job.remark, predecessor=reports[0] if reports else None)
 
     def _keep(self, job: JobRecord, folder: Path, produced: Produced) -> None:
         """Make the result files durable, then the rows: a row never points to nothing."""

@@ -1,9 +1,9 @@
-"""The received instances and series, and which series are ready for a decision."""
+"""The received instances and series, and what is decided about them."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, or_, select, true, update
+from sqlalchemy import case, func, select, true, update
 from sqlalchemy.orm import Session
 
 from config.settings import RuleAction
@@ -16,7 +16,6 @@ from storage.settling import (
     content_digest,
     count_removed,
     enqueue_job,
-    is_gapless,
     supersede_jobs,
 )
 from storage.states import AddOutcome
@@ -173,32 +172,6 @@ class Catalog:
             rows = session.scalars(with_prefix(statement, SeriesRow, series_uid_prefix))
             return [record_of(SeriesRecord, row) for row in rows]
 
-    def settleable_series(self, now: datetime, quiet_s: float) -> list[SeriesRecord]:
-        """List the open series that are ready for a decision, the longest quiet first.
-
-        A series is ready when nothing came for `quiet_s`, or when it is provably whole: the
-        announced number of instances is there, and there is no gap in the slice positions.
-        """
-        quiet_since = now - timedelta(seconds=quiet_s)
-        statement = (
-            select(SeriesRow)
-            .where(
-                SeriesRow.settled.is_(False),
-                SeriesRow.instance_count > 0,
-                or_(
-                    SeriesRow.last_received_at <= quiet_since,
-                    SeriesRow.instance_count == SeriesRow.expected_instances,
-                ),
-            )
-            .order_by(SeriesRow.last_received_at)
-        )
-        with self._database.read() as session:
-            return [
-                record_of(SeriesRecord, row)
-                for row in session.scalars(statement)
-                if row.last_received_at <= quiet_since or is_gapless(session, row.series_uid)
-            ]
-
     def settle(
         self,
         series: SeriesRecord,
@@ -314,6 +287,7 @@ def _count_instance(
             ),
             settled=False,
             settled_at=None,
+            waits_for="",
             decision=None,
             rule="",
             reason="",

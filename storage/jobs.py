@@ -18,7 +18,7 @@ from storage.errors import ForbiddenTransition, InstancesRemoved, LeaseLost, Not
 from storage.records import JobEvent, JobRecord, NewResult, ResultRecord
 from storage.settling import count_removed
 from storage.states import RETRYABLE_STATES, FailureCode, JobState
-from storage.tables import JobEventRow, JobRow, ResultRow, SeriesRow
+from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow
 from storage.transitions import (
     Step,
     check_content,
@@ -245,6 +245,27 @@ class Jobs:
         statement = select(JobEventRow).filter_by(job_id=job_id).order_by(JobEventRow.id)
         with self._database.read() as session:
             return [record_of(JobEvent, row) for row in session.scalars(statement)]
+
+    def find_predecessor(self, job: JobRecord) -> JobRecord | None:
+        """Find the latest job for an earlier state of the series whose results may be out.
+
+        They may be in an archive as soon as it was tried to send them.
+        """
+        was_sent = exists().where(DeliveryRow.job_id == JobRow.id, DeliveryRow.attempts > 0)
+        statement = (
+            select(JobRow)
+            .where(
+                JobRow.series_uid == job.series_uid,
+                JobRow.id < job.id,
+                JobRow.state == JobState.SUPERSEDED,
+                was_sent,
+            )
+            .order_by(JobRow.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as session:
+            row = session.scalars(statement).one_or_none()
+            return None if row is None else record_of(JobRecord, row)
 
     def results(self, job_id: int) -> list[ResultRecord]:
         """List the result objects of a job, in the order in which they are to be sent."""

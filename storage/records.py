@@ -79,6 +79,12 @@ class SeriesRecord:
     """When files of it were removed that have not all come again since."""
     missing_files: int
     """Files that should be there and are not, as the last sweep saw it."""
+    counted_instances: int | None
+    """How many its sender lists, where it was asked and listed more than had come."""
+    counted_at: datetime | None
+    """When its sender was last asked."""
+    waits_for: str
+    """A sentence: what is known to be missing, or was when the decision was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +138,8 @@ class JobRecord:
     """Measurements, timings and the like, as JSON values; empty before PRODUCED."""
     results_removed_at: datetime | None
     """When the files of its results were given up, if they were."""
+    remark: str
+    """What was known to be missing of the series when the job was made, as a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)

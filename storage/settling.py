@@ -1,55 +1,20 @@
 """What settling a series consists of, inside one transaction of `Catalog.settle`."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import pairwise
-from statistics import median
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from config.settings import RuleAction
+from storage.missing import describe_missing
 from storage.records import JobRecord, NewJob, SeriesRecord
 from storage.states import JobState, can_supersede
 from storage.tables import InstanceRow, JobRow, SeriesRow
 from storage.transitions import Step, insert_new, note, record_of, stop
 
 _ACTOR = "scheduler"
-_GAP_FACTOR = 1.5
-"""A step between slices larger than this many median steps is a gap."""
-_SAME_POSITION_MM = 0.01
-
-
-def has_no_gap(positions_mm: Sequence[float | None]) -> bool:
-    """Say whether slices follow one another without a gap, as far as their positions tell.
-
-    Parameters
-    ----------
-    positions_mm
-        Along the slice normal, in any order; several slices may share a position. None where an
-        instance has none, and then only a single instance can be said to be whole.
-    """
-    known = sorted(position for position in positions_mm if position is not None)
-    if len(positions_mm) == 1:
-        return True
-    if len(known) != len(positions_mm):
-        return False
-    steps = [
-        after - before for before, after in pairwise(known) if after - before > _SAME_POSITION_MM
-    ]
-    return not steps or max(steps) <= _GAP_FACTOR * median(steps)
-
-
-def is_gapless(session: Session, series_uid: str) -> bool:
-    """Say whether the instances of a series follow one another without a gap."""
-    statement = select(InstanceRow.slice_position_mm).where(
-        InstanceRow.series_uid == series_uid,
-        InstanceRow.is_conflict.is_(False),
-        InstanceRow.removed_at.is_(None),
-    )
-    return has_no_gap(session.scalars(statement).all())
 
 
 def content_digest(session: Session, series_uid: str) -> str:
@@ -139,12 +104,13 @@ def enqueue_job(
         "model_name": job.model_name,
         "model_version": job.model_version,
         "state": JobState.QUEUED,
+        "remark": describe_missing(session, series),
         "created_at": now,
         "updated_at": now,
     }
     if not insert_new(session, JobRow, key | values):
         return None
     row = session.scalars(select(JobRow).filter_by(**key)).one()
-    detail = f"{series.instance_count} instances; rule: {series.rule}"
+    detail = f"{series.instance_count} instances; rule: {series.rule}. {row.remark}".rstrip(". ")
     note(session, row, Step(to=JobState.QUEUED, actor=_ACTOR, now=now, detail=detail), None)
     return record_of(JobRecord, row)

@@ -162,6 +162,9 @@ class SeriesRow(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     removed_at: Mapped[datetime | None]
     missing_files: Mapped[int] = mapped_column(server_default=text("0"))
+    counted_instances: Mapped[int | None]
+    counted_at: Mapped[datetime | None]
+    waits_for: Mapped[str] = mapped_column(server_default="")
 
 
 class SeriesEventRow(Base):
@@ -252,6 +255,7 @@ class JobRow(Base):
     reason: Mapped[str] = mapped_column(default="")
     summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
     results_removed_at: Mapped[datetime | None]
+    remark: Mapped[str] = mapped_column(server_default="")
 
 
 class JobEventRow(Base):

@@ -17,7 +17,7 @@ def _raw(dataset, keyword, text):
     """Put the bytes of a value into a data set as they are, whatever the standard says."""
     tag = tag_for_keyword(keyword)
     value = text.encode("latin-1")
-    vr = "UI" if keyword.endswith("UID") else "DS" if keyword.startswith("Image") else "IS"
+    vr = "UI" if keyword.endswith("UID") else "DS"
     dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
 
 
@@ -41,7 +41,7 @@ def path(tmp_path):
 
 
 def test_header_of_a_slice(ct, image, path):
-    image.ImagesInAcquisition = 12
+    image.NumberOfSeriesRelatedInstances = 12
     assert read_header(_write(image, path)) == InstanceHeader(
         sop_class_uid=uid.CTImageStorage,
         sop_instance_uid=image.SOPInstanceUID,
@@ -61,14 +61,14 @@ def test_header_of_an_enhanced_ct(ct, path):
     assert header.slice_position_mm is None
 
 
-def test_count_of_the_series_goes_before_count_of_the_acquisition(image, path):
-    image.ImagesInAcquisition, image.NumberOfSeriesRelatedInstances = 12, 24
-    assert read_header(_write(image, path)).expected_instances == 24
+def test_count_of_the_acquisition_is_none_of_the_series(image, path):
+    image.ImagesInAcquisition = 12
+    assert read_header(_write(image, path)).expected_instances is None
 
 
 @pytest.mark.parametrize("count", ["0", "-3", "many", "", "12\\13", "1e400", "2147483648"])
 def test_count_that_makes_no_sense_is_unknown(image, path, count):
-    _raw(image, "ImagesInAcquisition", count)
+    _raw(image, "NumberOfSeriesRelatedInstances", count)
     assert read_header(_write(image, path)).expected_instances is None
 
 

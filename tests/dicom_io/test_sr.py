@@ -1,12 +1,15 @@
 import json
 import subprocess
+from dataclasses import replace
 
 import highdicom as hd
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_io import codes
+from dicom_io.provenance import ReportReference, SeriesHistory
 from dicom_io.sr import round_volume_ml, summary_sentence
 
 
@@ -138,6 +141,33 @@ def test_report_says_who_wrote_it_and_that_nobody_signed(written):
 def test_evidence_lists_the_whole_series_and_the_seg(case, written):
     evidence = {instance for _, _, instance, _ in hd.sr.srread(written[1]).get_evidence()}
     assert evidence == {*case.source.sop_instance_uids, dcmread(written[0]).SOPInstanceUID}
+
+
+def test_report_on_a_part_of_a_series_says_so_and_names_the_one_before(case, tmp_path, program):
+    earlier = ReportReference(
+        sop_class_uid=Comprehensive3DSRStorage,
+        sop_instance_uid="2.25.1",
+        series_instance_uid="2.25.2",
+    )
+    history = SeriesHistory(remark="9 of the 12 instances have come.", predecessor=earlier)
+    plain = case.write(tmp_path / "plain")
+    context = replace(case.context, history=history)
+    partial = replace(case, context=context).write(tmp_path / "partial")
+    sentences = _evaluations(partial[1])[1]
+    assert "The series is incomplete: 9 of the 12 instances have come." in sentences
+    sr = dcmread(partial[1])
+    (study,) = sr.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    (named,) = series.ReferencedSOPSequence
+    assert study.StudyInstanceUID == sr.StudyInstanceUID
+    assert (series.SeriesInstanceUID, named.ReferencedSOPInstanceUID) == ("2.25.2", "2.25.1")
+    assert named.ReferencedSOPClassUID == Comprehensive3DSRStorage
+    for one, other in zip(plain, partial, strict=True):
+        assert dcmread(one).SOPInstanceUID != dcmread(other).SOPInstanceUID
+    done = subprocess.run(
+        [program("dciodvfy"), partial[1]], check=False, capture_output=True, text=True
+    )
+    assert "Error" not in done.stderr
 
 
 def test_negative_study_says_that_nothing_was_segmented(results, tmp_path):

@@ -64,6 +64,7 @@ def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..
                     "roles": ["destination"],
                     "proofs": ["commitment"],
                 },
+                **sections.pop("peers", {}),
             },
             receive={"min_free_bytes": 0, **sections.pop("receive", {})},
         )
@@ -73,7 +74,13 @@ def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..
         catalog, proofs = Catalog(database), Proofs(database)
         receiver = Receiver(settings, files=files, catalog=catalog, proofs=proofs)
         running.append(receiver)
-        return Listening(receiver=receiver, port=receiver.start()[0], files=files, catalog=catalog)
+        return Listening(
+            settings=settings,
+            receiver=receiver,
+            port=receiver.start()[0],
+            files=files,
+            catalog=catalog,
+        )
 
     yield start
     for receiver in running:

@@ -42,7 +42,7 @@ class Held:
     series_uid: str
     paths: list[Path]
 
-    def receive(self, path: Path) -> None:
+    def receive(self, path: Path, ae_title: str = "SCANNER") -> None:
         """Take in an instance as the receiver does."""
         header = read_header(path)
         spooled = self.services.files.spool_path()
@@ -53,7 +53,7 @@ class Held:
             path=stored.relative_path,
             sha256=stored.sha256,
             size_bytes=stored.size_bytes,
-            calling_ae_title="SCANNER",
+            calling_ae_title=ae_title,
             now=utc_now(),
         )
 

@@ -11,6 +11,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
+from config import Settings
 from node.scp import Receiver
 from storage.catalog import Catalog
 from storage.files import FileStore
@@ -20,6 +21,7 @@ CT = build_context(CTImageStorage, ExplicitVRLittleEndian)
 
 @dataclass(frozen=True, kw_only=True)
 class Listening:
+    settings: Settings
     receiver: Receiver
     port: int
     files: FileStore

@@ -130,7 +130,7 @@ def test_an_unsuitable_series_is_rejected_with_its_code(hold, small_ct, free_por
         late=len(small_ct),
         node={"port": port},
         peers={"scanner": {"ae_title": "SCANNER", "host": "127.0.0.1", "roles": ["source"]}},
-        receive={"quiet_s": 0.0, "min_free_bytes": 0},
+        receive={"quiet_s": 0.0, "max_wait_s": 0.0, "min_free_bytes": 0},
         rules=[{"name": "everything", "action": "process"}],
     )
     services = held.services

@@ -216,13 +216,6 @@ def test_a_busy_series_stays_open(hold):
     assert held.services.jobs.list_jobs() == []
 
 
-def test_a_provably_whole_series_need_not_be_quiet(hold):
-    """The slices announce their number (Images in Acquisition), and there is no gap."""
-    held = hold(receive={"quiet_s": 60.0})
-    Scheduler(held.services).settle()
-    assert len(held.services.jobs.list_jobs()) == 1
-
-
 def test_a_lost_file_stops_no_other_series_and_can_be_retried(hold, tmp_path):
     held = hold(receive={"quiet_s": 0.0}, queue={"max_attempts": 1})
     other = make_phantom(

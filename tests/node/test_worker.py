@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from doubles import BoxSegmenter, Held
+from pydicom import dcmread
 
 from inference.errors import LiverNotFound
 from node.clock import utc_now
@@ -68,6 +69,29 @@ def test_without_destinations_it_is_done(hold):
     job = held.queue()
     work(held)
     assert held.services.jobs.get(job.id).state is JobState.DELIVERED
+
+
+def test_the_report_names_the_one_that_it_takes_the_place_of(hold):
+    peer = {"ae_title": "ONE", "host": "127.0.0.1", "roles": ["destination"]}
+    held = hold(late=2, peers={"one": peer})
+    jobs, reports = [], []
+    for path in [None, *held.paths[-2:]]:
+        if path is not None:
+            held.receive(path)
+        jobs.append(held.queue())
+        work(held)
+        report = dcmread(held.services.files.result_folder(jobs[-1].id) / "sr.dcm")
+        reports.append(report)
+        if len(jobs) == 1:
+            # It is not known to be in the archive, but may be: somebody tried.
+            held.services.deliveries.claim_due("s", destination="one", lease_s=1, now=utc_now())
+    states = [held.services.jobs.get(job.id).state for job in jobs]
+    assert states == [JobState.SUPERSEDED, JobState.SUPERSEDED, JobState.PRODUCED]
+    assert "PredecessorDocumentsSequence" not in reports[0]
+    for report in reports[1:]:
+        [study] = report.PredecessorDocumentsSequence
+        [named] = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+        assert named.ReferencedSOPInstanceUID == reports[0].SOPInstanceUID, "the second never left"
 
 
 def test_a_repeat_makes_the_same_bytes(hold):

@@ -16,6 +16,7 @@ from storage.database import Database, open_database, upgrade_database
 from storage.deliveries import Deliveries
 from storage.files import FileStore
 from storage.jobs import Jobs
+from storage.open_series import OpenSeries
 from storage.proofs import Proofs
 from storage.records import (
     DeliveryRecord,
@@ -62,6 +63,7 @@ class Node:
     url: str
     database: Database
     catalog: Catalog
+    open_series: OpenSeries
     jobs: Jobs
     deliveries: Deliveries
     proofs: Proofs
@@ -182,6 +184,7 @@ def open_node(url: str) -> Node:
         url=url,
         database=database,
         catalog=Catalog(database),
+        open_series=OpenSeries(database),
         jobs=Jobs(database),
         deliveries=Deliveries(database),
         proofs=Proofs(database),

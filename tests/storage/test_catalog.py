@@ -1,18 +1,21 @@
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sqlalchemy import text
 
 from config.settings import RuleAction
 from storage.errors import NotFound
-from storage.settling import has_no_gap
+from storage.open_series import Patience
 from storage.states import AddOutcome, JobState
 
 SERIES = "1.2.3.4"
+
+
+def ready(node: Any) -> list[str]:
+    found = node.open_series.list_settleable(Patience(quiet_s=0), datetime.now(UTC))
+    return [series.series_uid for series in found]
 
 
 def test_a_new_instance_is_counted(node: Any, moment: Any) -> None:
@@ -65,7 +68,7 @@ def test_a_conflict_from_another_series_never_makes_a_job(node: Any) -> None:
     )
     series = node.catalog.get_series("1.9")
     assert (series.instance_count, series.has_conflicts) == (0, True)
-    assert ready(node, 1000) == [SERIES]
+    assert ready(node) == [SERIES]
 
 
 def test_what_is_not_there(node: Any) -> None:
@@ -98,74 +101,6 @@ def test_series_are_listed_newest_first(node: Any) -> None:
     assert uids(settled=False) == ["2.1", "1.20", "1.1"]
 
 
-def ready(node: Any, second: float, quiet_s: float = 5) -> list[str]:
-    now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC) + timedelta(seconds=second)
-    return [series.series_uid for series in node.catalog.settleable_series(now, quiet_s)]
-
-
-def test_a_series_is_ready_when_it_has_been_quiet(node: Any) -> None:
-    node.receive(1, second=0)
-    node.receive(2, second=3)
-    assert ready(node, 7.9) == []
-    assert ready(node, 8) == [SERIES]
-    node.receive(2, second=7)
-    assert ready(node, 8) == []
-
-
-@pytest.mark.parametrize(
-    ("numbers", "expected", "whole"),
-    [
-        ([1, 2, 3], 3, True),
-        ([3, 1, 2], 3, True),
-        ([1], 1, True),
-        ([1, 2], 3, False),
-        ([1, 2, 3], 2, False),
-        ([1, 2, 3], None, False),
-        ([1, 2, 3, 6, 7], 5, False),
-    ],
-)
-def test_a_series_is_ready_at_once_when_provably_whole(
-    node: Any, numbers: list[int], expected: int | None, whole: bool
-) -> None:
-    for number in numbers:
-        node.receive(number, expected_instances=expected)
-    assert ready(node, 0.1) == ([SERIES] if whole else [])
-
-
-@pytest.mark.parametrize(
-    ("positions_mm", "gapless"),
-    [
-        ([None], True),
-        ([5.0], True),
-        ([5.0, None], False),
-        ([0.0, 2.0, 4.0, 6.1], True),
-        ([6.0, 0.0, 2.0, 4.0], True),
-        ([0.0, 2.0, 6.0, 8.0], False),
-        ([0.0, 0.0, 2.0, 2.0, 4.0, 4.0], True),
-        ([0.0, 1e-6, 2.0, 2.0 + 1e-6, 4.0], True),
-        ([5.0, 5.0, 5.0], True),
-    ],
-)
-def test_gaps(positions_mm: list[float | None], gapless: bool) -> None:
-    assert has_no_gap(positions_mm) is gapless
-
-
-@settings(max_examples=40)
-@given(
-    count=st.integers(5, 60),
-    step_mm=st.floats(0.3, 10),
-    start_mm=st.floats(-2000, 2000),
-    data=st.data(),
-)
-def test_a_missing_slice_is_a_gap(
-    count: int, step_mm: float, start_mm: float, data: st.DataObject
-) -> None:
-    positions = [start_mm + step_mm * number for number in range(count)]
-    assert has_no_gap(data.draw(st.permutations(positions)))
-    del positions[data.draw(st.integers(1, count - 2))]
-    assert not has_no_gap(positions)
-
-
 def test_settling_makes_the_job(node: Any, moment: Any) -> None:
     node.receive(1)
     job = node.settle(second=10)
@@ -178,7 +113,7 @@ def test_settling_makes_the_job(node: Any, moment: Any) -> None:
     assert (job.model_name, job.model_version, job.model_digest) == ("liver", "1", "m1")
     assert job.summary == {}
     assert node.history(job.id) == [("scheduler", "QUEUED")]
-    assert ready(node, 1000) == []
+    assert ready(node) == []
 
 
 def test_a_skipped_series_has_a_reason_and_no_job(node: Any, moment: Any) -> None:
@@ -232,7 +167,7 @@ def test_a_re_send_to_a_settled_series_changes_nothing(node: Any, sha256: str) -
     job = node.queued()
     node.receive(1, second=50, sha256=sha256)
     assert node.catalog.get_series(SERIES).settled
-    assert ready(node, 1000) == []
+    assert ready(node) == []
     assert node.jobs.list_jobs() == [job]
 
 

@@ -189,6 +189,10 @@ WRITTEN_SINCE = {
             "updated_at": MOMENT,
         },
     },
+    "0004": {
+        "series": {"counted_instances": 2, "counted_at": MOMENT, "waits_for": "1 of 2."},
+        "job": {"remark": "1 of 2."},
+    },
 }
 """What each revision can hold that the one before could not: tables, or columns of their rows."""
 REVISIONS = list(WRITTEN_SINCE)
