@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from doubles import Held
+from listening import Listening
 from pydicom import dcmread
 
 from benchmarks.peers import Orthanc
 from config import PollSettings
 from node.exchange import send_files
 from node.poller import Poller
+from node.services import open_services
 
 pytestmark = pytest.mark.peer
 
@@ -119,3 +121,20 @@ def test_an_archive_that_is_gone_is_told_and_asked_again(make_polled, caplog):
     polled.archive.know(ANY_PORT)
     assert polled.poll() == 12
     assert polled.poller.trouble == ""
+
+
+def test_an_archive_that_is_polled_by_c_move_sends_to_the_receiver(
+    listen: Callable[..., Listening], orthanc: Orthanc, small_ct: list[Path]
+):
+    poll = PollSettings(days=LONG_AGO, by="move")
+    peer = {"ae_title": "ORTHANC", "host": "127.0.0.1", "port": orthanc.port, "poll": poll}
+    node = listen(peers={"pacs": peer | {"roles": ["source"]}})
+    orthanc.know(node.port)
+    send_files(node.settings.node, node.settings.peers["pacs"], small_ct)
+    poller = Poller(open_services(node.settings), "pacs", poll, threading.Event())
+    poller.poll()
+    poller.poll()
+    assert poller.trouble == ""
+    [series] = node.catalog.list_series()
+    assert series.instance_count == len(small_ct)
+    assert series.calling_ae_title == "ORTHANC"
