@@ -38,7 +38,7 @@ from benchmarks.crashing.fuse import environ
 from benchmarks.page import put_table
 from benchmarks.peers import NODE_TOML, NodeProcess, Orthanc, find_free_port
 from benchmarks.soaking.harm import Gauge, Harm
-from benchmarks.soaking.judge import Judge, Verdict
+from benchmarks.soaking.judge import SENT, Judge, Verdict
 from benchmarks.soaking.material import EXTRA_SOP_CLASSES, Case, make_cases
 from benchmarks.soaking.senders import SENDER_TOML, SENDERS, Sender
 from storage.errors import StorageError
@@ -84,6 +84,7 @@ class Soak:
                 self.senders[0].stop.set()
         took_s = time.monotonic() - began
         self.gauge.take(self.node)
+        print("all is quiet; compares disk, rows and archive with what was sent", flush=True)
         return Judge(self.node.services, self.held()).judge(cases), took_s
 
     def held(self) -> list[Dataset]:
@@ -97,6 +98,14 @@ class Soak:
             return self.node.services.catalog.get_series(series_uid).settled
         except StorageError:
             return False
+
+    def is_delivered(self, series_uid: str) -> bool:
+        """Say whether a series has a job whose results are in the archive."""
+        try:
+            jobs = self.node.services.jobs.list_jobs(states=SENT, series_uid=series_uid)
+        except StorageError:
+            return False
+        return bool(jobs)
 
     def _watch(self, cases: Sequence[Case], sending: Sequence["Future[None]"]) -> None:
         """Do harm until little is left, then only look, until all is quiet."""
@@ -112,7 +121,7 @@ class Soak:
                 harmful = False
                 self.harm.end()
             if harmful:
-                self.harm.tick()
+                self.harm.tick(left)
             else:
                 self.harm.keep_up(time.monotonic())
             self.gauge.take(self.node)
@@ -203,7 +212,7 @@ def open_soak(folder: Path, programs: tuple[str, str], rng: random.Random) -> It
             ae_title=title,
             port=port,
             storescu=storescu,
-            is_decided=soak.is_decided,
+            moments=(soak.is_decided, soak.is_delivered),
             rng=random.Random(rng.random()),
             stop=stop,
         )

@@ -12,7 +12,9 @@ from pathlib import Path
 from benchmarks.peers import NodeProcess, Orthanc
 
 PAUSE_S = (5.0, 35.0)
-"""Between two blows."""
+"""Between two blows, if a series has come to its end meanwhile."""
+LONGEST_PAUSE_S = 60.0
+"""If none has; a slow machine would else be at nothing but starting again."""
 OUTAGE_S = (5.0, 60.0)
 WEIGHTS = {
     "worker": 4,
@@ -37,18 +39,20 @@ class Harm:
     down_s: float = 0.0
     """How long the archive was down, altogether."""
     _next_at: float = 0.0
+    _at_latest: float = 0.0
+    _left: int = 0
     _down_since: float | None = None
     _up_at: float = 0.0
 
-    def tick(self) -> None:
-        """Do what is due."""
+    def tick(self, left: int) -> None:
+        """Do what is due; `left` series have not come to their end."""
         now = time.monotonic()
         self.keep_up(now)
-        if self._next_at == 0.0:
-            self._next_at = now + self.rng.uniform(*PAUSE_S)
-        if now < self._next_at:
+        if now < self._next_at or (left >= self._left and now < self._at_latest):
             return
         self._next_at = now + self.rng.uniform(*PAUSE_S)
+        self._at_latest = now + LONGEST_PAUSE_S
+        self._left = left
         [victim] = self.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
         if victim.startswith("archive"):
             self._stop_archive(victim, now)

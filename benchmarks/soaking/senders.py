@@ -28,8 +28,8 @@ MOST_TOGETHER = 3
 LONGEST_PAUSE_S = 8.0
 LONGEST_REST_S = 15.0
 """Between two series of a sender."""
-LONGEST_LATENESS_S = 60.0
-"""Slices that were held back come after this time though the series is not decided yet."""
+LONGEST_LATENESS_S = 90.0
+"""Slices that were held back come after this time anyhow."""
 MOST_LATE = 5
 REPEATED_SHARE = 0.1
 RETRY_S = 1.0
@@ -43,8 +43,8 @@ class Sender:
     port: int
     storescu: str
     """The program."""
-    is_decided: Callable[[str], bool]
-    """Says of a series whether the node has decided on it."""
+    moments: Sequence[Callable[[str], bool]]
+    """Each says of a series whether the node has come so far that a late slice is a nuisance."""
     rng: random.Random
     stop: threading.Event
     used: Counter[str] = field(default_factory=Counter)
@@ -116,12 +116,12 @@ class Sender:
         self._send(instances)
 
     def _late(self, cases: Sequence[Case]) -> None:
-        """Hold the last slices back until the series is decided."""
+        """Hold the last slices back until a moment that is drawn by chance."""
         instances = cases[0].read()
         held = min(MOST_LATE, len(instances) // 4)
         self._send(instances[: len(instances) - held])
-        deadline = time.monotonic() + LONGEST_LATENESS_S
-        while time.monotonic() < deadline and not self.is_decided(cases[0].series_uid):
+        is_come, deadline = self.rng.choice(self.moments), time.monotonic() + LONGEST_LATENESS_S
+        while time.monotonic() < deadline and not is_come(cases[0].series_uid):
             self.stop.wait(0.5)
         self.stop.wait(self.rng.uniform(0, LONGEST_PAUSE_S))
         self._send(instances[len(instances) - held :])
