@@ -172,7 +172,8 @@ class Judge:
 
 
 def _encoded(dataset: Dataset) -> bytes | None:
-    return encode(dataset, is_implicit_vr=False, is_little_endian=True)
+    content: bytes | None = encode(dataset, is_implicit_vr=False, is_little_endian=True)
+    return content
 
 
 def _referenced(seg: Dataset) -> set[str]:
