@@ -29,16 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import generate_uid
-from pynetdicom import AE
-from pynetdicom.dsutils import encode
-from pynetdicom.sop_class import CTImageStorage
 
-import benchmarks
-from benchmarks.crashing.fuse import FOLDER, Fuse, disarm, spent
+from benchmarks.crashing.fuse import Fuse, disarm, environ, spent
 from benchmarks.crashing.points import DELIVER, POINTS, PROVE, RECEIVE, SETTLE, STAGES, WORK, Point
+from benchmarks.instances import is_kept, renew_uids, send_until_acknowledged
 from benchmarks.page import put_table
-from benchmarks.peers import NODE_TOML, SENDER, NodeProcess, Orthanc, find_free_port
+from benchmarks.peers import NODE_TOML, NodeProcess, Orthanc, find_free_port
 from dicom_io.ct import write_ct_series
 from inference.phantom import PhantomSettings, make_phantom
 from storage.records import JobRecord
@@ -140,7 +136,8 @@ class Bench:
 
     def judge(self, job: JobRecord, series: Sequence[Dataset], kills: Sequence[Kill] = ()) -> Round:
         """Compare what was sent and produced with disk, rows and archive; empties the archive."""
-        kept = sum(self._is_kept(instance) for instance in series)
+        data_dir = self.node.services.files.data_dir
+        kept = sum(is_kept(data_dir, instance) for instance in series)
         record = self.node.services.catalog.get_series(job.series_uid)
         expected = {one.sop_instance_uid for one in self.node.services.jobs.results(job.id)}
         found = self.orthanc.take_all()
@@ -151,17 +148,6 @@ class Bench:
             lost=len(series) - kept + unregistered + len(expected - set(found)),
             duplicated=len(found) - len(expected & set(found)) + len(self._others(job)),
         )
-
-    def _is_kept(self, instance: Dataset) -> bool:
-        """Say whether an instance lies on the disk as it was sent."""
-        path = self.node.services.files.data_dir.joinpath(
-            "instances",
-            instance.StudyInstanceUID,
-            instance.SeriesInstanceUID,
-            f"{instance.SOPInstanceUID}.dcm",
-        )
-        sent = encode(instance, is_implicit_vr=False, is_little_endian=True)
-        return path.is_file() and path.read_bytes().endswith(sent or b"?")
 
     def _others(self, job: JobRecord) -> list[JobRecord]:
         return [one for one in self.find_jobs(job.series_uid) if one.id != job.id]
@@ -235,42 +221,11 @@ class _Watch:
         assert not ended_otherwise, f"{job.state}: {job.reason}\n{self._bench.node.log[-4000:]}"
 
 
-def send_until_acknowledged(port: int, series: Sequence[Dataset]) -> None:
-    """Send instances by C-STORE, each until it was answered with Success, as a PACS does."""
-    ae = AE(ae_title=SENDER)
-    ae.add_requested_context(CTImageStorage)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
-    waiting = list(series)
-    while waiting:
-        assoc = ae.associate("127.0.0.1", port, ae_title="HEPAR")
-        with suppress(RuntimeError):
-            while waiting and assoc.is_established:
-                status = assoc.send_c_store(waiting[0])
-                if "Status" in status and status.Status == 0:
-                    waiting.pop(0)
-        if assoc.is_established:
-            assoc.release()
-        elif waiting:
-            time.sleep(0.1)
-
-
-def renew_uids(slices: Sequence[Dataset]) -> Sequence[Dataset]:
-    """Make another series of the same slices; it says how many they are."""
-    study_uid, series_uid = generate_uid(), generate_uid()
-    for instance in slices:
-        instance.StudyInstanceUID = study_uid
-        instance.SeriesInstanceUID = series_uid
-        instance.SOPInstanceUID = instance.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        instance.NumberOfSeriesRelatedInstances = len(slices)
-    return slices
-
-
 @contextmanager
 def open_bench(folder: Path, orthanc_program: str, *, max_attempts: int = 20) -> Iterator[Bench]:
     """Start the archive and the node, and stop them."""
     fuses = folder / "fuses"
     fuses.mkdir()
-    root = Path(benchmarks.__file__).parent
     orthanc = Orthanc(
         program=orthanc_program,
         folder=folder / "orthanc",
@@ -282,12 +237,11 @@ def open_bench(folder: Path, orthanc_program: str, *, max_attempts: int = 20) ->
     toml = toml.replace("[queue]", f"[queue]\nmax_attempts = {max_attempts}")
     # The sender says how many slices there are; a pause between two is none of the series' end.
     toml = toml.replace("quiet_s = 1.0", "quiet_s = 60.0")
-    path = os.pathsep.join([str(root / "crashing" / "site"), str(root.parent)])
     node = NodeProcess(
         folder=folder,
         port=port,
         toml=toml + orthanc.toml + PROOFS,
-        environ={FOLDER: str(fuses), "PYTHONPATH": path},
+        environ=environ(fuses),
     )
     slices = [dcmread(one) for one in write_ct_series(make_phantom(PHANTOM).volume, folder / "ct")]
     orthanc.start()

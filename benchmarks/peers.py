@@ -277,6 +277,13 @@ class Orthanc:
             self.process.wait()
             self.process = None
 
+    def kill(self) -> None:
+        """Kill it, if it runs."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
     def _answers(self) -> bool:
         try:
             return bool(self.get("/system"))

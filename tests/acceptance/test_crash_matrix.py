@@ -7,15 +7,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from benchmarks.crash_matrix import (
-    Bench,
-    Plan,
-    open_bench,
-    renew_uids,
-    send_until_acknowledged,
-)
+from benchmarks.crash_matrix import Bench, Plan, open_bench
 from benchmarks.crashing.fuse import Fuse, disarm, spent
 from benchmarks.crashing.points import POINTS, Point
+from benchmarks.instances import renew_uids, send_until_acknowledged
 from benchmarks.peers import wait_until
 from node.scu import send_files
 from storage.states import JobState

@@ -1,0 +1,1 @@
+"""Parts of `benchmarks.soak`: what is sent, who sends it, what goes wrong, and who judges."""
