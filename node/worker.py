@@ -18,8 +18,8 @@ from node.errors import JobPutBack, WrongModel
 from node.lease import LeaseKeeper
 from node.log_setup import job_context
 from node.pipeline import Produced, run_pipeline
-from node.services import Services
-from storage.errors import LeaseLost, StaleJob
+from node.services import DATABASE_PAUSE_S, Services
+from storage.errors import DatabaseError, LeaseLost, StaleJob
 from storage.records import JobRecord, NewResult
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,13 @@ class Worker:
     def run(self) -> None:
         """Work until asked to stop; the job in hand goes back to the queue."""
         while not self._stop.is_set():
-            if not self.work_once():
-                self._stop.wait(self._services.settings.queue.poll_s)
+            try:
+                pause_s = 0.0 if self.work_once() else self._services.settings.queue.poll_s
+            except DatabaseError as error:
+                # The model stays loaded; what was in hand is taken up once its lease is over.
+                logger.error("%s", error, extra={"action": "wait"})
+                pause_s = DATABASE_PAUSE_S
+            self._stop.wait(pause_s)
 
     def work_once(self) -> bool:
         """Take the next job, if there is one, to its outcome; say whether there was one."""

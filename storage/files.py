@@ -309,8 +309,8 @@ class FileStore:
 
 def age_of(path: Path) -> timedelta:
     """Give the time since a file was written, or a name in a folder changed."""
-    # Both times are the operating system's.
-    return timedelta(seconds=time.time() - path.stat().st_mtime)
+    # Both times are the operating system's; one from the future is older than the clock.
+    return timedelta(seconds=abs(time.time() - path.stat().st_mtime))
 
 
 def data_set_sha256(path: Path) -> str:
