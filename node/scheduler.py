@@ -32,8 +32,8 @@ from node.lease import LeaseKeeper
 from node.poller import Poller
 from node.prover import Prover
 from node.retry import next_attempt_at
-from node.services import DATABASE_PAUSE_S, Services
-from storage.errors import DatabaseError, LeaseLost, StaleJob
+from node.services import TROUBLE_PAUSE_S, Services
+from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob
 from storage.records import DeliveryRecord, NewJob, ProofRecord, SeriesRecord
 
 logger = logging.getLogger(__name__)
@@ -306,9 +306,9 @@ def _run_tick(tick: Callable[[], None], stop: threading.Event) -> None:
     """Tick; what goes wrong is told, and the next tick tries again."""
     try:
         tick()
-    except DatabaseError as error:
+    except (DatabaseError, DiskShort) as error:
         logger.error("%s", error, extra={"action": "wait"})
-        stop.wait(DATABASE_PAUSE_S)
+        stop.wait(TROUBLE_PAUSE_S)
 
 
 def _new_job(model: ModelIdentity) -> NewJob:

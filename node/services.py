@@ -16,8 +16,8 @@ from storage.proofs import Proofs
 from storage.retention import Retention
 from storage.ticks import Ticks
 
-DATABASE_PAUSE_S = 2.0
-"""How long work waits that a database has refused which does not answer."""
+TROUBLE_PAUSE_S = 2.0
+"""How long work waits after the database did not answer, or the disk was full."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from storage.errors import (
     DatabaseDamaged,
     DatabaseError,
+    DiskShort,
     SchemaOutdated,
     SchemaTooNew,
     UnusableUrl,
@@ -32,6 +33,8 @@ from storage.errors import (
 _MIGRATIONS = Path(__file__).parent / "migrations"
 TIMEOUT_S = 30.0
 _BUSY_PAUSE_S = 0.02
+_DISK_FULL = "53100"
+"""SQLSTATE of PostgreSQL."""
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _UPGRADE_LOCK = 0x4845504152  # "HEPAR"; the number of a PostgreSQL advisory lock
 
@@ -269,6 +272,8 @@ def translated() -> Iterator[None]:
     except DBAPIError as error:
         # The lowest byte; those above it say more (https://sqlite.org/rescode.html#pve).
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or getattr(error.orig, "sqlstate", "") == _DISK_FULL:
+            raise DiskShort(0, 1) from error
         kind = DatabaseDamaged if code in _DAMAGED else DatabaseError
         raise kind(str(error.orig)) from error
     except PoolTimeoutError as error:
