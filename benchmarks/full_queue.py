@@ -25,10 +25,12 @@ from pynetdicom import AE
 
 from benchmarks.peers import SENDER, find_free_port
 from config import Settings
+from config.settings import LogSettings
 from dicom_io.ct import write_ct_series
 from inference.phantom import PhantomSettings, make_phantom
 from node.clock import utc_now
 from node.ingest import Ingest
+from node.log_setup import set_up_logging
 from node.scheduler import Scheduler
 from node.scp import Receiver
 from node.services import Services, open_services
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--senders", type=int, default=4, help="associations at once")
     parser.add_argument("--postgresql", action="store_true", help="instead of SQLite")
     options = parser.parse_args()
+    set_up_logging(LogSettings(level="ERROR"), role="benchmark")
     with _database(postgresql=options.postgresql) as url, tempfile.TemporaryDirectory() as folder:
         template = _tiny_instance(Path(folder))
         with _services(Path(folder) / "full", url) as services:

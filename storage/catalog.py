@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, or_, select, true, update
+from sqlalchemy import case, func, not_, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from config.settings import RuleAction
@@ -183,7 +183,8 @@ class Catalog:
         statement = (
             select(SeriesRow)
             .where(
-                SeriesRow.settled.is_(False),
+                # As the condition of the index is written, else SQLite does not use it.
+                not_(SeriesRow.settled),
                 SeriesRow.instance_count > 0,
                 or_(
                     SeriesRow.last_received_at <= quiet_since,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, select, update
+from sqlalchemy import ColumnElement, case, not_, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.database import Database
@@ -39,7 +39,7 @@ def _leased(table: type[LeasedRow], waits: ColumnElement[bool]) -> _Kind:
 
 _UNDER_WAY = select(JobRow.id).where(JobRow.state.in_([JobState.PRODUCED, JobState.DELIVERING]))
 _KINDS = (
-    _Kind(SeriesRow.settled.is_(False), SeriesRow.last_received_at),
+    _Kind(not_(SeriesRow.settled), SeriesRow.last_received_at),
     _Kind(JobRow.state == JobState.RUNNING, JobRow.updated_at, [JobRow.lease_until]),
     _leased(
         DeliveryRow,
