@@ -580,6 +580,13 @@ class DatabaseSettings(_Section):
         description="postgresql://USER:PASSWORD@HOST/NAME (extra `postgresql`) or sqlite:///FILE; "
         "none means SQLite in the data folder.",
     )
+    timeout_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="Longest wait for a lock, and for a PostgreSQL that does not answer; then the "
+        "instance is refused, or the work tried again.",
+    )
 
 
 class LogSettings(_Section):

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 RETENTION_PERIOD = timedelta(minutes=5)
 SWEEP_PERIOD = timedelta(days=1)
+TOO_LATE = timedelta(days=1)
+"""Retention this late waits as long once more: either the node was off, or the clock is wrong."""
 
 
 class Janitor:
@@ -40,15 +42,26 @@ class Janitor:
 
     def retain(self) -> None:
         """Remove what may go."""
-        self._run("retention", RETENTION_PERIOD, self._retain)
+        self._run("retention", RETENTION_PERIOD, self._retain, too_late=TOO_LATE)
 
     def sweep(self) -> None:
         """Compare all files with all rows."""
         self._run("sweep", SWEEP_PERIOD, self._sweep)
 
-    def _run(self, name: str, period: timedelta, work: Callable[[], None]) -> None:
+    def _run(
+        self,
+        name: str,
+        period: timedelta,
+        work: Callable[[], None],
+        too_late: timedelta = timedelta.max,
+    ) -> None:
         ticks, lease_s = self._services.ticks, self._services.settings.queue.lease_s
-        if not ticks.claim(name, self._owner, lease_s, utc_now()):
+        due_at = ticks.claim(name, self._owner, lease_s, now := utc_now())
+        if due_at is None:
+            return
+        if now - due_at > too_late:
+            logger.warning("%s is late by %s and waits", name, now - due_at)
+            ticks.done(name, self._owner, next_at=now + too_late, now=now)
             return
         with LeaseKeeper(lambda: ticks.heartbeat(name, self._owner, lease_s, utc_now()), lease_s):
             work()

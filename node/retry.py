@@ -7,6 +7,7 @@ from node.errors import Cause
 
 JITTER = 0.25
 """A pause is up to so much shorter, so that what failed together does not come back together."""
+_MAX_DOUBLINGS = 32
 
 
 def next_attempt_at(
@@ -35,8 +36,23 @@ def next_attempt_at(
     luck
         A random number from 0 to 1, see `JITTER`.
     """
-    doublings = 32 if cause is Cause.REFUSED_LASTINGLY else min(attempts - 1, 32)
-    pause_s = min(settings.first_retry_s * 2.0**doublings, settings.max_retry_s)
+    is_lasting = cause is Cause.REFUSED_LASTINGLY
+    doublings = _MAX_DOUBLINGS if is_lasting else min(attempts - 1, _MAX_DOUBLINGS)
+    pause_s = _pause_s(settings, doublings)
     due = now + timedelta(seconds=pause_s * (1 - JITTER * luck))
     patience = timedelta(hours=settings.give_up_h)
-    return due if due - first_attempt_at <= patience else None
+    # A clock that was set, or a node that was off, must not use the patience up.
+    waited = timedelta(seconds=_pauses_s(settings, attempts))
+    is_over = due - first_attempt_at > patience and waited > patience / 2
+    return None if is_over else due
+
+
+def _pauses_s(settings: DeliverySettings, attempts: int) -> float:
+    """Give the sum of the pauses after so many attempts, the one that begins included."""
+    doubling = min(attempts, _MAX_DOUBLINGS)
+    pauses_s = sum(_pause_s(settings, number) for number in range(doubling))
+    return pauses_s + (attempts - doubling) * settings.max_retry_s
+
+
+def _pause_s(settings: DeliverySettings, doublings: int) -> float:
+    return min(settings.first_retry_s * 2.0**doublings, settings.max_retry_s)

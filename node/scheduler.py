@@ -5,15 +5,18 @@ together): all work that must survive is rows.
 """
 
 import logging
+import math
 import os
 import random
 import socket
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from config import RuleAction, Settings
 from dicom_io.errors import DicomIOError
@@ -21,7 +24,7 @@ from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
 from inference.findings import ModelIdentity
 from inference.segment import identify
-from node.clock import utc_now
+from node.clock import ClockWatch, utc_now
 from node.counter import Counter
 from node.deliverer import Attempt, send_results
 from node.errors import Cause
@@ -30,8 +33,8 @@ from node.lease import LeaseKeeper
 from node.poller import Poller
 from node.prover import Prover
 from node.retry import next_attempt_at
-from node.services import Services
-from storage.errors import LeaseLost, StaleJob
+from node.services import TROUBLE_PAUSE_S, Services
+from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob
 from storage.open_series import Patience
 from storage.records import DeliveryRecord, NewJob, ProofRecord, SeriesRecord
 
@@ -40,6 +43,22 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.3
 SWEEP_S = 3600.0
 SPOOL_AGE = timedelta(hours=1)
+
+
+class Every(BaseTrigger):  # type: ignore[misc]
+    """Fires once in so many seconds, counted from the last time that it did.
+
+    APScheduler's own interval goes through all times that were missed, which are millions when the
+    clock of a machine is set forward by years.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._pause = timedelta(seconds=seconds)
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """Give the next time; called by APScheduler."""
+        del previous
+        return now + self._pause
 
 
 class Scheduler:
@@ -55,10 +74,13 @@ class Scheduler:
             Counter(services, name, self._patience) for name in services.settings.counting
         ]
         self._model = identify(services.settings.inference)
+        self._clock = ClockWatch()
+        self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Tick until asked to stop; ticks in progress are finished."""
         settings = self._services.settings
+        self._stop = stop
         self._pollers = [
             Poller(self._services, name, poll, stop) for name, poll in settings.polled.items()
         ]
@@ -70,25 +92,38 @@ class Scheduler:
             executors={"default": ThreadPoolExecutor(threads)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-        clock.add_job(self.settle, "interval", seconds=TICK_S)
-        clock.add_job(self.recover, "interval", seconds=settings.queue.lease_s / 3)
-        clock.add_job(self.clean, "interval", seconds=SWEEP_S, next_run_time=utc_now())
+
+        def add(tick: Callable[[], None], seconds: float) -> None:
+            told = partial(_run_tick, tick, stop)
+            clock.add_job(told, Every(seconds), next_run_time=utc_now())
+
+        add(self.settle, TICK_S)
+        add(self.recover, settings.queue.lease_s / 3)
+        add(self.clean, SWEEP_S)
         for tick in (janitor.retain, janitor.sweep):
             # It looks whether it is due; soon, because another node's process may have died at it.
-            clock.add_job(tick, "interval", seconds=settings.queue.lease_s, next_run_time=utc_now())
+            add(tick, settings.queue.lease_s)
         for name in settings.destinations:
             # One tick a destination: a dead one holds up nobody else.
-            clock.add_job(partial(self.deliver, name), "interval", seconds=TICK_S)
+            add(partial(self.deliver, name), TICK_S)
             if settings.destinations[name].proofs:
-                clock.add_job(partial(self.prove, name), "interval", seconds=TICK_S)
+                add(partial(self.prove, name), TICK_S)
         for poller, poll in zip(self._pollers, settings.polled.values(), strict=True):
-            clock.add_job(poller.poll, "interval", seconds=poll.every_s, next_run_time=utc_now())
+            add(poller.poll, poll.every_s)
         for counter in self._counters:
-            clock.add_job(counter.count, "interval", seconds=TICK_S)
-        self.recover()
+            add(counter.count, TICK_S)
         clock.start()
-        stop.wait()
+        self._watch_clock(clock, stop)
         clock.shutdown(wait=True)
+
+    def _watch_clock(self, clock: BackgroundScheduler, stop: threading.Event) -> None:
+        """Tick at once whenever the clock was set; APScheduler would wait until it is as before."""
+        steady_s = math.inf
+        while not stop.wait(TICK_S):
+            before_s, steady_s = steady_s, self._clock.steady_s()
+            if steady_s < before_s:
+                for job in clock.get_jobs():
+                    job.modify(next_run_time=utc_now())
 
     def describe_trouble(self) -> str:
         """Say what goes wrong outside of any job; empty where nothing does."""
@@ -98,7 +133,12 @@ class Scheduler:
 
     def settle(self) -> None:
         """Decide on each series that is complete, and queue a job where it is wanted."""
+        if self._clock.steady_s() < self._patience.quiet_s:
+            # A clock set forward makes the silence of a series look longer than it was.
+            return
         for series in self._services.open_series.list_settleable(self._patience, utc_now()):
+            if self._stop.is_set():
+                return
             decision = self._decide(series)
             wanted = decision.action is RuleAction.PROCESS
             job = self._services.catalog.settle(
@@ -145,14 +185,20 @@ class Scheduler:
         )
 
     def recover(self) -> None:
-        """Queue again the jobs whose worker is gone."""
-        attempts = self._services.settings.queue.max_attempts
-        self._services.jobs.release_abandoned(max_attempts=attempts, now=utc_now())
+        """Queue again the jobs whose worker is gone, and what waits for a time that is no more."""
+        queue = self._services.settings.queue
+        if self._clock.steady_s() < queue.lease_s:
+            # Whoever lives renews its lease by the new time first.
+            return
+        mended = self._services.moments.mend(utc_now())
+        if mended:
+            logger.warning("%d rows were from the future", mended, extra={"action": "clock"})
+        self._services.jobs.release_abandoned(max_attempts=queue.max_attempts, now=utc_now())
 
     def deliver(self, destination: str) -> None:
         """Send what is due to one destination, until nothing is or an attempt fails."""
         lease_s = self._services.settings.queue.lease_s
-        while True:
+        while not self._stop.is_set():
             delivery = self._services.deliveries.claim_due(
                 self._owner, destination=destination, lease_s=lease_s, now=utc_now()
             )
@@ -206,7 +252,7 @@ class Scheduler:
     def prove(self, destination: str) -> None:
         """Let one destination prove what is due, until nothing is or something is missing."""
         lease_s = self._services.settings.queue.lease_s
-        while True:
+        while not self._stop.is_set():
             proof = self._services.proofs.claim_due(
                 self._owner, destination=destination, lease_s=lease_s, now=utc_now()
             )
@@ -258,6 +304,9 @@ class Scheduler:
 
     def clean(self) -> None:
         """Remove what killed processes left in the spool folder."""
+        if self._clock.steady_s() < SPOOL_AGE.total_seconds():
+            # What is being written now may look old.
+            return
         removed = self._services.files.sweep_spool(SPOOL_AGE)
         if removed:
             logger.info("spool swept", extra={"action": "sweep", "files": removed})
@@ -267,6 +316,15 @@ def _patience(settings: Settings) -> Patience:
     counted = frozenset(peer.ae_title for peer in settings.counting.values())
     receive = settings.receive
     return Patience(quiet_s=receive.quiet_s, max_wait_s=receive.max_wait_s, counted_senders=counted)
+
+
+def _run_tick(tick: Callable[[], None], stop: threading.Event) -> None:
+    """Tick; what goes wrong is told, and the next tick tries again."""
+    try:
+        tick()
+    except (DatabaseError, DiskShort) as error:
+        logger.error("%s", error, extra={"action": "wait"})
+        stop.wait(TROUBLE_PAUSE_S)
 
 
 def _new_job(model: ModelIdentity) -> NewJob:

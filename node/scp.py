@@ -26,7 +26,7 @@ from node.dimse_status import DimseStatus, status_response
 from node.ingest import Ingest, OnInstance
 from node.tls import make_server_context
 from storage.catalog import Catalog
-from storage.errors import DiskShort
+from storage.errors import DatabaseError, DiskShort
 from storage.files import FileStore
 from storage.proofs import Proofs
 
@@ -167,6 +167,10 @@ def answer_store(event: evt.Event, on_instance: OnInstance) -> Dataset:
     except UndecodableInstance as error:
         logger.warning("instance refused: %s", error, extra={"action": "refuse"})
         return status_response(DimseStatus.CANNOT_UNDERSTAND, str(error))
+    except DatabaseError as error:
+        logger.error("instance not stored: %s", error, extra={"action": "store-failed"})
+        comment = "The job database does not answer; send it again later"
+        return status_response(DimseStatus.CANNOT_STORE, comment)
     except Exception:
         logger.exception("instance not stored", extra={"action": "store-failed"})
         return status_response(DimseStatus.CANNOT_STORE, "Internal error; see the node's log")

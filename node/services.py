@@ -10,11 +10,15 @@ from storage.deliveries import Deliveries
 from storage.files import FileStore
 from storage.heartbeats import Heartbeats
 from storage.jobs import Jobs
+from storage.moments import Moments
 from storage.open_series import OpenSeries
 from storage.orphans import Orphans
 from storage.proofs import Proofs
 from storage.retention import Retention
 from storage.ticks import Ticks
+
+TROUBLE_PAUSE_S = 2.0
+"""How long work waits after the database did not answer, or the disk was full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Services:
     retention: Retention
     orphans: Orphans
     ticks: Ticks
+    moments: Moments
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +55,7 @@ def open_services(settings: Settings) -> Services:
         When the folder cannot be used or the schema is not the one of this version.
     """
     files = FileStore(settings.data_dir)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, timeout_s=settings.database.timeout_s)
     return Services(
         settings=settings,
         database=database,
@@ -64,4 +69,5 @@ def open_services(settings: Settings) -> Services:
         retention=Retention(database, files, settings.retention, frozenset(settings.proving)),
         orphans=Orphans(database, files),
         ticks=Ticks(database),
+        moments=Moments(database),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from config import Settings
 from node.roles import Role
 from storage.database import open_database, upgrade_database
-from storage.errors import DatabaseError
+from storage.errors import DatabaseDamaged, DatabaseError
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,8 @@ class Supervisor:
             return
         try:
             open_database(self.settings.database_url).close()
+        except DatabaseDamaged:
+            raise
         except DatabaseError as error:
             # It may start after us; until it answers, the roles are started again.
             logger.warning("%s", error)

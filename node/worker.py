@@ -1,5 +1,6 @@
 """Claim a job, run the pipeline, turn what happened into the outcome of the job."""
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -20,8 +21,9 @@ from node.errors import JobPutBack, WrongModel
 from node.lease import LeaseKeeper
 from node.log_setup import job_context
 from node.pipeline import Produced, make_context, run_pipeline
-from node.services import Services
-from storage.errors import LeaseLost, StaleJob
+from node.services import TROUBLE_PAUSE_S, Services
+from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob
+from storage.files import is_disk_full
 from storage.records import JobRecord, NewResult
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,24 @@ class Worker:
     def run(self) -> None:
         """Work until asked to stop; the job in hand goes back to the queue."""
         while not self._stop.is_set():
-            if not self.work_once():
-                self._stop.wait(self._services.settings.queue.poll_s)
+            try:
+                pause_s = 0.0 if self.work_once() else self._services.settings.queue.poll_s
+            except (DatabaseError, DiskShort) as error:
+                # The model stays loaded; what was in hand is taken up once its lease is over.
+                logger.error("%s", error, extra={"action": "wait"})
+                pause_s = TROUBLE_PAUSE_S
+            self._stop.wait(pause_s)
 
     def work_once(self) -> bool:
-        """Take the next job, if there is one, to its outcome; say whether there was one."""
+        """Take the next job, if there is one, to its outcome; say whether there was one.
+
+        Raises
+        ------
+        storage.errors.DiskShort
+            There was no room for results; the job has been given back.
+        storage.errors.DatabaseError
+            Nobody could be told what became of the job.
+        """
         queue = self._services.settings.queue
         job = self._services.jobs.claim(self._name, lease_s=queue.lease_s, now=utc_now())
         if job is None:
@@ -58,8 +73,24 @@ class Worker:
                 logger.warning("job is no longer ours; its result is dropped")
             except JobPutBack as reason:
                 logger.info("job put back: %s", reason, extra={"action": "release"})
-                self._services.jobs.release(job.id, self._name, now=utc_now())
+                self._give_back(job)
+            except DiskShort:
+                # No fault of the job, so it costs it no attempt.
+                self._give_back(job)
+                raise
         return True
+
+    def _give_back(self, job: JobRecord) -> None:
+        """Put a job back undone, as soon as the database takes that."""
+        with contextlib.suppress(LeaseLost, StaleJob):
+            while True:
+                try:
+                    self._services.jobs.release(job.id, self._name, now=utc_now())
+                except (DatabaseError, DiskShort):
+                    if self._stop.wait(TROUBLE_PAUSE_S):
+                        raise
+                else:
+                    return
 
     def _run(self, job: JobRecord) -> None:
         jobs, queue = self._services.jobs, self._services.settings.queue
@@ -74,6 +105,8 @@ class Worker:
             missing = RejectionReason.LIVER_NOT_FOUND
             self._reject(job, missing, missing.sentence)
         except Exception as error:
+            if is_disk_full(error):
+                raise DiskShort(0, 1) from error
             logger.exception("attempt failed", extra={"action": "attempt-failed"})
             text = f"{type(error).__name__}: {error}"
             jobs.fail_attempt(

@@ -4,10 +4,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from alembic import command
 from alembic.config import Config
@@ -20,11 +21,21 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew, UnusableUrl
+from storage.errors import (
+    DatabaseDamaged,
+    DatabaseError,
+    DiskShort,
+    SchemaOutdated,
+    SchemaTooNew,
+    UnusableUrl,
+)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_BUSY_TIMEOUT_S = 30.0
+TIMEOUT_S = 30.0
 _BUSY_PAUSE_S = 0.02
+_DISK_FULL = "53100"
+"""SQLSTATE of PostgreSQL."""
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _UPGRADE_LOCK = 0x4845504152  # "HEPAR"; the number of a PostgreSQL advisory lock
 
 
@@ -119,7 +130,7 @@ def read_url(text: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def open_database(url: str, *, upgrade: bool = False) -> Database:
+def open_database(url: str, *, upgrade: bool = False, timeout_s: float = TIMEOUT_S) -> Database:
     """Open the job database.
 
     Parameters
@@ -128,6 +139,8 @@ def open_database(url: str, *, upgrade: bool = False) -> Database:
         As `read_url` takes it.
     upgrade
         Make or upgrade the tables first.
+    timeout_s
+        Longest wait for a lock, and for a server that does not answer.
 
     Raises
     ------
@@ -135,11 +148,11 @@ def open_database(url: str, *, upgrade: bool = False) -> Database:
     SchemaOutdated
         The tables are missing or old; the message says what to do.
     SchemaTooNew
-    DatabaseError
+    DatabaseError, DatabaseDamaged
     """
     if upgrade:
         upgrade_database(url)
-    database = Database(make_engine(read_url(url)))
+    database = Database(make_engine(read_url(url), timeout_s))
     try:
         database.check_schema()
     except BaseException:
@@ -162,7 +175,7 @@ def upgrade_database(url: str, revision: str = "head") -> None:
 
     Raises
     ------
-    UnusableUrl, DatabaseError
+    UnusableUrl, DatabaseError, DatabaseDamaged
     """
     engine = make_engine(read_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
     try:
@@ -191,25 +204,39 @@ def _alembic_config() -> Config:
     return config
 
 
-def make_engine(url: URL) -> Engine:
+def make_engine(url: URL, timeout_s: float = TIMEOUT_S) -> Engine:
     """Make the engine for a URL of `read_url`; its errors are those of the driver."""
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        options = _postgresql_options(timeout_s)
+        unset = {name: value for name, value in options.items() if name not in url.query}
+        return create_engine(url, pool_pre_ping=True, connect_args=unset)
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
-    event.listen(engine, "connect", _set_up_sqlite)
+    engine = create_engine(url, connect_args={"timeout": timeout_s})
+    event.listen(engine, "connect", partial(_set_up_sqlite, timeout_s=timeout_s))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _set_up_sqlite(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+def _postgresql_options(timeout_s: float) -> dict[str, Any]:
+    """Notice within the time a server that is gone without a word, or a lock that nobody frees."""
+    return {
+        "connect_timeout": round(timeout_s),
+        "tcp_user_timeout": round(timeout_s * 1000),
+        "keepalives_idle": round(timeout_s),
+        "options": f"-c lock_timeout={round(timeout_s * 1000)}",
+    }
+
+
+def _set_up_sqlite(
+    connection: DBAPIConnection, entry: ConnectionPoolEntry, timeout_s: float
+) -> None:
     """Choose durability before speed: a commit is on the disk when it returns."""
     del entry
     # The driver shall not begin transactions by itself; `_begin_sqlite` does.
     connection.isolation_level = None
     cursor = connection.cursor()
-    _switch_to_wal(cursor)
+    _switch_to_wal(cursor, timeout_s)
     for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -219,13 +246,13 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
 
 
-def _switch_to_wal(cursor: DBAPICursor) -> None:
+def _switch_to_wal(cursor: DBAPICursor, timeout_s: float) -> None:
     """Choose the write-ahead log, which a new file does not have yet.
 
     For this one lock SQLite asks no busy handler: when two processes open a new file at once, one
     of them is told at once that the database is locked.
     """
-    give_up_at = time.monotonic() + _BUSY_TIMEOUT_S
+    give_up_at = time.monotonic() + timeout_s
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
@@ -243,6 +270,11 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise DatabaseError(str(error.orig)) from error
+        # The lowest byte; those above it say more (https://sqlite.org/rescode.html#pve).
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or getattr(error.orig, "sqlstate", "") == _DISK_FULL:
+            raise DiskShort(0, 1) from error
+        kind = DatabaseDamaged if code in _DAMAGED else DatabaseError
+        raise kind(str(error.orig)) from error
     except PoolTimeoutError as error:
         raise DatabaseError(str(error)) from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, select, true, update
 from sqlalchemy.orm import Session
@@ -10,7 +10,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.database import Database
 from storage.errors import ForbiddenTransition, LeaseLost, NotFound, ResultsRemoved
-from storage.leases import due_anew, end_attempt, is_free, is_held, take_statement
+from storage.leases import due_anew, end_attempt, extend_lease, is_free, is_held, take_statement
 from storage.proofs import ask_for_proof, confirm_if_proven
 from storage.records import DeliveryRecord, JobRecord
 from storage.states import DeliveryState, FailureCode, JobState
@@ -63,7 +63,7 @@ class Deliveries:
         """
         with self._database.write() as session:
             _, delivery = _held_delivery(session, delivery_id, owner)
-            delivery.lease_until = now + timedelta(seconds=lease_s)
+            extend_lease(delivery, lease_s, now)
 
     def delivered(
         self,

@@ -2,6 +2,7 @@
 
 StorageError
 +-- DatabaseError             the database does not answer, is locked or full, or refuses a row
+|   +-- DatabaseDamaged       its file cannot be read
 +-- UnusableUrl               the setting `database.url` cannot be used
 +-- SchemaOutdated            the database waits for `hepar db upgrade`
 +-- SchemaTooNew              the database was upgraded by a newer version
@@ -32,6 +33,16 @@ class DatabaseError(StorageError):
 
     def __init__(self, cause: str) -> None:
         super().__init__(f"the job database failed: {cause}")
+
+
+class DatabaseDamaged(DatabaseError):
+    """The file of the database cannot be read."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"{cause}; stop the node and put a backup back with `hepar db restore FILE --replace`, "
+            "which keeps the damaged file"
+        )
 
 
 class UnusableUrl(StorageError):

@@ -309,8 +309,8 @@ class FileStore:
 
 def age_of(path: Path) -> timedelta:
     """Give the time since a file was written, or a name in a folder changed."""
-    # Both times are the operating system's.
-    return timedelta(seconds=time.time() - path.stat().st_mtime)
+    # Both times are the operating system's; one from the future is older than the clock.
+    return timedelta(seconds=abs(time.time() - path.stat().st_mtime))
 
 
 def data_set_sha256(path: Path) -> str:
@@ -356,12 +356,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_disk_full(error: Exception) -> bool:
+    """Say whether something could not be written because there is no room."""
+    full = isinstance(error, OSError) and error.errno in _NO_SPACE
+    return full or isinstance(error, DiskShort)
+
+
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """Turn errors of the operating system into ours."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if is_disk_full(error):
             raise DiskShort(0, 1) from error
         raise FileStoreError(path, error.strerror or str(error)) from error

@@ -67,7 +67,8 @@ class Jobs:
             The job was canceled, superseded or given to another worker: drop the work.
         """
         with self._database.write() as session:
-            _held_job(session, job_id, worker).lease_until = now + timedelta(seconds=lease_s)
+            job = _held_job(session, job_id, worker)
+            job.lease_until, job.updated_at = now + timedelta(seconds=lease_s), now
 
     def produced(
         self,

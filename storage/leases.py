@@ -62,6 +62,12 @@ def is_held(row: LeasedRow, owner: str) -> bool:
     return row.owner == owner and row.lease_until is not None
 
 
+def extend_lease(row: LeasedRow, lease_s: float, now: datetime) -> None:
+    """Let an owner hold a row for longer."""
+    row.lease_until = now + timedelta(seconds=lease_s)
+    row.updated_at = now
+
+
 def end_attempt(row: LeasedRow, error: str, now: datetime) -> None:
     """Let a row go, and say what went wrong; nothing did if `error` is empty."""
     row.last_error = error

@@ -7,7 +7,7 @@ is waited for longer. One that is provably whole is ready at once.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, case, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, not_, or_, select, update
 
 from storage.database import Database
 from storage.missing import describe_missing, is_gapless
@@ -143,7 +143,8 @@ class OpenSeries:
 def _open_series() -> Select[SeriesRow]:
     return (
         select(SeriesRow)
-        .where(SeriesRow.settled.is_(False), SeriesRow.instance_count > 0)
+        # As the condition of the index is written, else SQLite does not use it.
+        .where(not_(SeriesRow.settled), SeriesRow.instance_count > 0)
         .order_by(SeriesRow.last_received_at)
     )
 

@@ -1,7 +1,7 @@
 """What destinations have proven: one row for each delivery to one that is asked for proof."""
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import case, select, update
 from sqlalchemy.orm import Session
@@ -9,7 +9,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.database import Database
 from storage.errors import LeaseLost, NotFound
-from storage.leases import due_anew, end_attempt, is_held, take_statement
+from storage.leases import due_anew, end_attempt, extend_lease, is_held, take_statement
 from storage.records import DeliveryRecord, JobRecord, ProofRecord
 from storage.states import DeliveryState, JobState, ProofState
 from storage.tables import DeliveryRow, JobRow, ProofRow, ResultRow
@@ -51,7 +51,7 @@ class Proofs:
         """
         with self._database.write() as session:
             _, proof = _held_proof(session, delivery_id, owner)
-            proof.lease_until = now + timedelta(seconds=lease_s)
+            extend_lease(proof, lease_s, now)
 
     def asked(self, delivery_id: int, owner: str, transaction_uid: str, now: datetime) -> None:
         """Say that storage commitment is about to be requested; an earlier request is forgotten.

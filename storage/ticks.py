@@ -17,18 +17,21 @@ class Ticks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(self, name: str, owner: str, lease_s: float, now: datetime) -> bool:
-        """Take the work if it is due and nobody does it; say whether it is ours."""
+    def claim(self, name: str, owner: str, lease_s: float, now: datetime) -> datetime | None:
+        """Take the work if nobody does it; give when it became due, None if it is not ours."""
         values = {"name": name, "next_attempt_at": now, "created_at": now, "updated_at": now}
         with self._database.write() as session:
             insert_new(session, TickRow, values)
             which = select(TickRow.name).filter_by(name=name)
             statement = take_statement(TickRow, which, owner, lease_s, now)
-            return session.scalars(statement).one_or_none() is not None
+            tick = session.scalars(statement).one_or_none()
+            return None if tick is None else tick.next_attempt_at
 
     def heartbeat(self, name: str, owner: str, lease_s: float, now: datetime) -> None:
         """Extend the lease; nothing happens if it is another's by now."""
-        self._change(name, owner, {"lease_until": now + timedelta(seconds=lease_s)})
+        self._change(
+            name, owner, {"lease_until": now + timedelta(seconds=lease_s), "updated_at": now}
+        )
 
     def done(self, name: str, owner: str, next_at: datetime, now: datetime) -> None:
         """Say that the work is done, and when it is due again."""

@@ -18,18 +18,16 @@ from inference.phantom import PhantomSettings, make_phantom
 
 
 @pytest.fixture
-def make_node(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> Iterator[Callable[[str], NodeProcess]]:
+def make_node(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., NodeProcess]]:
     """Start nodes with further TOML text; they are stopped at the end."""
     nodes: list[NodeProcess] = []
 
-    def make(extra_toml: str = "") -> NodeProcess:
+    def make(extra_toml: str = "", **more: object) -> NodeProcess:
         folder = tmp_path / f"node{len(nodes)}"
         folder.mkdir()
         port = free_port()
         toml = NODE_TOML.format(port=port, web_port=free_port()) + extra_toml
-        node = NodeProcess(folder=folder, port=port, toml=toml)
+        node = NodeProcess(folder=folder, port=port, toml=toml, **more)
         nodes.append(node)
         node.start()
         return node

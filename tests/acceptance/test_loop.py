@@ -68,6 +68,7 @@ def test_storescu_to_orthanc(make_node, orthanc, storescu, synthetic_ct, tmp_pat
 def test_with_postgresql(make_node, postgresql, storescp, storescu, synthetic_ct):
     """The database is also away for a while, in the middle of the work: nothing is lost."""
     url = postgresql.new_database()
+    storescp.stop()
     node = make_node(storescp.toml + f'\n[database]\nurl = "{url}"\n')
     send(storescu, synthetic_ct.folder, node.port)
     node.wait_for_state(JobState.RUNNING)
@@ -75,6 +76,10 @@ def test_with_postgresql(make_node, postgresql, storescp, storescu, synthetic_ct
     assert node.hepar("doctor", "--running").returncode == 1
     refused = storescu(synthetic_ct.folder, node.port)
     assert refused.returncode != 0, "what cannot be indexed is not answered with Success"
+    postgresql.run()
+    node.wait_for_state(JobState.DELIVERING)
+    postgresql.stop()
+    storescp.start()
     postgresql.run()
     job = node.wait_for_state(JobState.DELIVERED)
     assert {dcmread(path).Modality for path in storescp.files()} == {"SEG", "SR"}

@@ -34,10 +34,19 @@ def test_luck_spreads_what_failed_together():
     assert pause(attempts=9, luck=0.5) == timedelta(seconds=52.5)
 
 
-@pytest.mark.parametrize(("minutes", "goes_on"), [(58, True), (59.5, False), (600, False)])
-def test_patience_ends(minutes: float, goes_on: bool):
+@pytest.mark.parametrize(
+    ("minutes", "attempts", "goes_on"),
+    [(58, 60, True), (59.5, 60, False), (600, 60, False), (59.5, 40, False), (1e6, 9, True)],
+    ids=["patient", "over", "long over", "slow attempts", "clock set or node off"],
+)
+def test_patience_ends(minutes: float, attempts: int, goes_on: bool):
     now = START + timedelta(minutes=minutes)
     due = next_attempt_at(
-        SETTINGS, cause=Cause.TIMED_OUT, attempts=9, first_attempt_at=START, now=now, luck=0.0
+        SETTINGS,
+        cause=Cause.TIMED_OUT,
+        attempts=attempts,
+        first_attempt_at=START,
+        now=now,
+        luck=0.0,
     )
     assert (due is not None) is goes_on

@@ -239,3 +239,13 @@ def test_a_damaged_result_is_a_failed_attempt(produced, archive: Archive):
     state, delivery, error = deliver(produced)
     assert (state, delivery) == (JobState.DELIVERING, DeliveryState.PENDING)
     assert error
+
+
+def test_a_node_that_stops_begins_nothing(produced):
+    """However much is due: thousands of series must not hold the end up."""
+    stop = threading.Event()
+    stop.set()
+    Scheduler(produced.services).run(stop)
+    [job] = produced.services.jobs.list_jobs()
+    [delivery] = produced.services.deliveries.list_deliveries(job.id)
+    assert (job.state, delivery.attempts) == (JobState.PRODUCED, 0)

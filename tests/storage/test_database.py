@@ -1,6 +1,7 @@
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,11 +23,17 @@ from storage.database import (
     upgrade_database,
 )
 from storage.deliveries import Deliveries
-from storage.errors import DatabaseError, SchemaOutdated, SchemaTooNew, UnusableUrl
+from storage.errors import (
+    DatabaseDamaged,
+    DatabaseError,
+    SchemaOutdated,
+    SchemaTooNew,
+    UnusableUrl,
+)
 from storage.jobs import Jobs
 from storage.proofs import Proofs
 from storage.states import JobState
-from storage.tables import Base
+from storage.tables import Base, TickRow
 
 
 def lines_of(statement: str) -> set[str]:
@@ -81,6 +88,7 @@ def test_upgrade_keeps_rows(node: Any) -> None:
 
 
 MOMENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LOCKED = {"name": "x", "next_attempt_at": MOMENT, "created_at": MOMENT, "updated_at": MOMENT}
 WRITTEN_SINCE = {
     "0001": {
         "series": {
@@ -300,10 +308,10 @@ class BusyCursor:
 
 def test_the_switch_to_the_log_is_tried_again_while_another_process_does_it() -> None:
     cursor = BusyCursor(refusals=3, code=sqlite3.SQLITE_BUSY)
-    database._switch_to_wal(cursor)
+    database._switch_to_wal(cursor, 30)
     assert cursor.refusals == 0
     with pytest.raises(sqlite3.OperationalError):
-        database._switch_to_wal(BusyCursor(refusals=1, code=sqlite3.SQLITE_READONLY))
+        database._switch_to_wal(BusyCursor(refusals=1, code=sqlite3.SQLITE_READONLY), 30)
 
 
 def test_a_failing_upgrade_leaves_nothing(new_url: Any) -> None:
@@ -406,3 +414,41 @@ def test_a_reader_sees_one_state_and_does_not_hold_up_writers(node: Any, other_n
 def test_a_database_says_which_it_is(url: str, dialect: str) -> None:
     with open_database(url) as database:
         assert database.dialect == dialect
+
+
+def test_a_database_that_is_locked_is_waited_for_no_longer_than_was_said(url: str) -> None:
+    with open_database(url, timeout_s=1) as other, open_database(url, timeout_s=1) as waiting:
+        with other.write() as session:
+            session.execute(insert(TickRow).values(LOCKED))
+            begin = time.monotonic()
+            with (
+                pytest.raises(DatabaseError, match=r"locked|lock timeout"),
+                waiting.write() as late,
+            ):
+                late.execute(insert(TickRow).values(LOCKED))
+            assert 0.9 < time.monotonic() - begin < 10
+        with pytest.raises(DatabaseError), waiting.write() as late:
+            late.execute(insert(TickRow).values(LOCKED))
+
+
+def test_options_in_the_url_come_first() -> None:
+    url = read_url("postgresql://hepar@db/hepar?connect_timeout=3&options=-c%20lock_timeout%3D7")
+    with pytest.MonkeyPatch.context() as patch:
+        made: dict[str, Any] = {}
+        patch.setattr(database, "create_engine", lambda url, **more: made.update(more))
+        database.make_engine(url, 5)
+    assert made["connect_args"] == {"tcp_user_timeout": 5000, "keepalives_idle": 5}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"not a database" * 1000, lambda content: content[:4096] + bytes(200_000)],
+    ids=["other bytes", "pages of zeros"],
+)
+def test_a_damaged_file_says_what_to_do(tmp_path: Path, damage: Any) -> None:
+    path = tmp_path / "hepar.db"
+    url = f"sqlite:///{path}"
+    open_database(url, upgrade=True).close()
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DatabaseDamaged, match=r"hepar db restore FILE --replace"):
+        open_database(url).check_schema()
