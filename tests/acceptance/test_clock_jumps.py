@@ -18,7 +18,13 @@ import select, time
 time.sleep = lambda seconds: select.select([], [], [], seconds)
 """
 """libfaketime 0.9.10 breaks `clock_nanosleep`, which is how Python sleeps."""
-PATIENT = {"HEPAR_DELIVERY__FIRST_RETRY_S": "900", "HEPAR_DELIVERY__MAX_RETRY_S": "900"}
+PATIENT = {
+    "HEPAR_DELIVERY__FIRST_RETRY_S": "900",
+    "HEPAR_DELIVERY__MAX_RETRY_S": "900",
+    # So long that a busy machine does not let a lease or a pause of the sender run out by itself.
+    "HEPAR_QUEUE__LEASE_S": "10",
+    "HEPAR_RECEIVE__QUIET_S": "3",
+}
 
 
 class Wall:
