@@ -28,8 +28,10 @@ CALLERS = 8
 """Connections at the same time."""
 HALF_OPEN = (b"", b"\1", b"\1\0\0\0\1\0", b"\1\0\0\0\1\0" + bytes(99))
 """What some connections have sent that are left open meanwhile."""
+_PATIENCE_S = 2.0
+"""Longest wait for the first answer."""
 _SILENCE_S = 0.15
-"""Longest wait for one more answer."""
+"""Longest wait for one more."""
 _PHANTOM = PhantomSettings(seed=1, shape=(12, 8, 8), spacing_mm=(10, 48, 48), lesions=())
 _UID_DIGITS = 12
 
@@ -86,14 +88,17 @@ class Target:
     def _speak(self, message: Message) -> None:
         answers = b""
         with socket.create_connection(("127.0.0.1", self.node.port), timeout=10) as caller:
-            first, *rest = message.parts
+            *first, last = message.parts
+            waits = message.waits
             with suppress(ConnectionError):
-                caller.sendall(first)
-                if message.waits:
-                    answers += _listen(caller, 1)
-                for part in rest:
+                for part in first:
                     caller.sendall(part)
-            if message.kind not in ("cut", "abort"):
+                    answer = _listen(caller) if waits else b""
+                    # Who gets no answer goes on without.
+                    waits = bool(answer)
+                    answers += answer
+                caller.sendall(last)
+            if not message.breaks_off:
                 answers += _listen(caller)
         for uid in stored_uids(answers):
             self._check_stored(uid, message)
@@ -184,13 +189,14 @@ def _check_name(path: Path) -> None:
         raise AssertionError(f"a strange file was written: {path}") from error
 
 
-def _listen(caller: socket.socket, least_bytes: int | None = None) -> bytes:
-    """Take answers until there are so many bytes, the end comes, or nothing any more."""
+def _listen(caller: socket.socket) -> bytes:
+    """Take answers until the end comes, or nothing any more."""
     answers = b""
-    caller.settimeout(_SILENCE_S)
+    caller.settimeout(_PATIENCE_S)
     with suppress(OSError):
-        while (least_bytes is None or len(answers) < least_bytes) and (got := caller.recv(1 << 16)):
+        while got := caller.recv(1 << 16):
             answers += got
+            caller.settimeout(_SILENCE_S)
     return answers
 
 

@@ -67,7 +67,9 @@ class Message:
     """What is wrong in it."""
     parts: Sequence[bytes]
     waits: bool = True
-    """The answer to the first part is awaited."""
+    """An answer is awaited before the next part."""
+    breaks_off: bool = False
+    """The connection is closed after the last part, without waiting for an answer."""
 
 
 def _pdu(kind: int, content: bytes) -> bytes:
@@ -156,17 +158,17 @@ def conversation(instance: Instance) -> Pdus:
 
 
 def split(pdus: Sequence[bytes]) -> list[bytes]:
-    """Give the request of the association, and all the rest."""
-    return [pdus[0], b"".join(pdus[1:])]
+    """Give the request of the association, all that follows, and the end."""
+    return [pdus[0], b"".join(pdus[1:-1]), *pdus[1:][-1:]]
 
 
 def cut_message(instance: Instance, position: int, *, abort: bool) -> Message:
     """Give a good conversation that ends at a byte, with an A-ABORT there or without."""
-    pdus = conversation(instance)
-    first, rest = split(pdus)
-    kept = [first[:position], rest[: max(0, position - len(first))]]
-    kept[-1] += ABORT if abort else b""
-    return Message(kind="abort" if abort else "cut", parts=kept, waits=position >= len(first))
+    first, *rest = conversation(instance)
+    whole = first + b"".join(rest)
+    parts = [first, whole[len(first) : position]] if position > len(first) else [whole[:position]]
+    parts[-1] += ABORT if abort else b""
+    return Message(kind="abort" if abort else "cut", parts=parts, breaks_off=True)
 
 
 def length_fields(pdu: bytes) -> Iterator[tuple[int, str]]:
@@ -355,8 +357,8 @@ def hostile_message(rng: random.Random, instance: Instance) -> Message:
         drops = [whole[start : start + 3] for start in range(0, 90, 3)]
         return Message(kind=f"{kind}, dripped", parts=[*drops, whole[90:]], waits=False)
     if way < 0.25:
-        first, rest = split(pdus)
-        return Message(kind=f"{kind}, cut", parts=[first, rest[: rng.randrange(len(rest) + 1)]])
+        first, middle, *_ = split(pdus)
+        return Message(kind=f"{kind}, cut", parts=[first, middle[: rng.randrange(len(middle) + 1)]])
     return Message(kind=kind, parts=split(pdus))
 
 
