@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import iter_pixels
 
 from dicom_io.errors import DecoderFailed
-from dicom_io.headers import DAMAGED_FILE_ERRORS
+from dicom_io.values import DAMAGED_FILE_ERRORS
 
 DECODER_ERRORS: tuple[type[Exception], ...] = (
     DecoderFailed,
@@ -81,6 +81,8 @@ class DecoderPool:
         ------
         DecoderFailed
             A frame cannot be decoded within the limits, or is none of this shape.
+        OSError
+            The file cannot be read.
         """
         decoder = self._take()
         decoder.ask(path, indices, plugin)
@@ -137,6 +139,8 @@ class _Decoder:
         answer = json.loads(line)
         if "error" in answer:
             self.unanswered = 0
+            if answer["errno"] is not None:
+                raise OSError(answer["errno"], answer["error"])
             raise DecoderFailed(answer["error"])
         kind = np.dtype(answer["dtype"])
         if tuple(answer["shape"]) != shape or kind.kind not in "iu":
@@ -166,7 +170,8 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
                 head = {"dtype": stored.dtype.str, "shape": stored.shape}
                 _answer(answers, head, stored.tobytes())
         except _REPORTED as error:
-            _answer(answers, {"error": str(error)[:_MAX_TEXT] or type(error).__name__})
+            text = str(error)[:_MAX_TEXT] or type(error).__name__
+            _answer(answers, {"error": text, "errno": getattr(error, "errno", None)})
 
 
 def _frames(path: Path, indices: list[int], plugin: str) -> Iterator[NDArray[np.integer]]:

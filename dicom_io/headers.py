@@ -1,7 +1,6 @@
 """What cataloguing needs of an instance, read without its pixels."""
 
 import re
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,30 +12,14 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_io.completeness import check_complete
 from dicom_io.errors import InvalidUid, MismatchingInstance, UndecodableInstance
-from dicom_io.values import read_count, read_numbers, read_text
-
-DAMAGED_FILE_ERRORS: tuple[type[Exception], ...] = (
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom raises on bytes that are no data set."""
+from dicom_io.values import DAMAGED_FILE_ERRORS, read_count, read_numbers, read_text
 
 _UID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
 _UID_MAX_CHARACTERS = 64

@@ -92,7 +92,7 @@ class Receiving:
         """
         sample = rng.choice(self.samples)
         # Starting decoders takes a second; frames have trials of their own.
-        while DECODING_PLUGINS[sample.transfer_syntax_uid] and rng.random() < 0.9:
+        while DECODING_PLUGINS[sample.transfer_syntax_uid] and rng.random() < 0.97:
             sample = rng.choice(self.samples)
         return self.judge(hostile_file(rng, sample), sample)
 

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.fuzz import PARTS, run
 
-INPUTS = {"wire": 100, "files": 120, "frames": 60}
+INPUTS = {"wire": 60, "files": 120, "frames": 60}
 
 
 @pytest.mark.filterwarnings("ignore")  # what pydicom remarks of each value

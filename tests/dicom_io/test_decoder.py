@@ -76,6 +76,11 @@ def test_another_size_than_that_of_the_image_is_refused(pictures, pool, tmp_path
         list(pool.decode(path, [0], plugin="gdcm", shape=(16, 64)))
 
 
+def test_a_file_that_is_gone_is_no_fault_of_the_series(pool, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        list(pool.decode(tmp_path / "gone.dcm", [0], plugin="gdcm", shape=(32, 32)))
+
+
 def test_decoders_end_with_their_pool(pictures, tmp_path):
     picture, path = pictures[JPEG_LS], tmp_path / "frame.dcm"
     before = _children()
