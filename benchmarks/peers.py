@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from config import Settings, load_settings
 from inference.phantom import Phantom
 from node.doctor import Verdict, check_running
+from node.roles import Role
 from node.services import Services, open_services
 from storage.records import JobRecord
 from storage.states import FINAL_STATES, JobState
@@ -55,6 +56,7 @@ class NodeProcess:
     toml: str
     environ: Mapping[str, str] = field(default_factory=dict)
     """More of the environment of its processes."""
+    roles: Sequence[str] = tuple(Role)
     process: subprocess.Popen[bytes] | None = None
     _services: Services | None = field(default=None)
 
@@ -84,6 +86,7 @@ class NodeProcess:
         """Start it."""
         self.config.write_text(self.toml, encoding="utf-8")
         command = [sys.executable, "-m", "node", "serve", "--config", str(self.config)]
+        command += ["--roles", ",".join(self.roles)]
         with (self.folder / "node.log").open("ab") as log:
             # A session of its own, so that all of its processes can be killed together.
             self.process = subprocess.Popen(
@@ -95,10 +98,11 @@ class NodeProcess:
             )
 
     def is_ready(self) -> bool:
-        """Say whether all roles run; a supervisor that has ended is an error."""
+        """Say whether its roles run; a supervisor that has ended is an error."""
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "node.log").read_text()
-        return all(check.verdict is Verdict.GOOD for check in check_running(self.settings))
+        verdicts = {check.name: check.verdict for check in check_running(self.settings)}
+        return all(verdicts.get(f"role {role}") is Verdict.GOOD for role in self.roles)
 
     def close(self) -> None:
         """Stop the node if it runs, and let go of its database."""

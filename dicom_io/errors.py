@@ -5,6 +5,7 @@
     |-- MismatchingInstance
     |-- InvalidUid
     |-- UnsuitableSeries   (carries a RejectionReason)
+    |-- DecoderFailed
     |-- UnsuitableNifti
     `-- ResultMismatch
 
@@ -102,6 +103,10 @@ class RejectionReason(StrEnum):
         "UNDECODABLE_PIXELS",
         "The pixel data are missing or cannot be decoded; send the series again.",
     )
+    TOO_LARGE = (
+        "TOO_LARGE",
+        "The series has more voxels than can be worked on; send the part with the liver.",
+    )
     LIVER_NOT_FOUND = (
         "LIVER_NOT_FOUND",
         "No liver was found in the scan; check that the scan covers the upper abdomen.",
@@ -139,6 +144,10 @@ class UnsuitableSeries(DicomIOError):
         super().__init__(f"{reason.sentence} ({detail})" if detail else reason.sentence)
         self.reason = reason
         self.detail = detail
+
+
+class DecoderFailed(DicomIOError):
+    """A frame cannot be decoded, or not within the limits."""
 
 
 class UnsuitableNifti(DicomIOError):

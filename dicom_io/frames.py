@@ -16,6 +16,7 @@ from dicom_io.values import (
     first_item,
     read_count,
     read_integer,
+    read_items,
     read_number,
     read_numbers,
     read_text,
@@ -84,7 +85,7 @@ def list_frames(datasets: Sequence[Dataset]) -> list[Frame]:
 def _multi_frames(dataset: Dataset, index: int) -> list[Frame]:
     """Return the frames of one multi-frame data set."""
     shared = first_item(dataset, "SharedFunctionalGroupsSequence")
-    items = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    items = read_items(dataset, "PerFrameFunctionalGroupsSequence")
     count = read_count(dataset, "NumberOfFrames")
     if not items or count != len(items):
         detail = f"{len(items)} per-frame functional groups for {count or 'unknown'} frames"

@@ -13,12 +13,12 @@ from copy import deepcopy
 from pydicom import DataElement, Dataset, Sequence, config
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR
-from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.valuerep import DA, validate_value
 
 from dicom_io.series import SourceSeries
+from dicom_io.values import UNREADABLE_VALUE_ERRORS, read_value
 
 IDENTITY = (
     "PatientName",
@@ -129,7 +129,7 @@ def _identity(dataset: Dataset) -> dict[str, str]:
 
 def _character_set(dataset: Dataset) -> str | list[str] | None:
     """Give the source's Specific Character Set (0008,0005), or UTF-8 where it is none."""
-    value = dataset.get("SpecificCharacterSet")
+    value = read_value(dataset, "SpecificCharacterSet")
     if not value:
         return None
     names = [str(name) for name in value] if isinstance(value, MultiValue) else [str(value)]
@@ -155,7 +155,7 @@ def conformant_elements(dataset: Dataset, keywords: tuple[str, ...]) -> list[Dat
 def _conformant_copy(dataset: Dataset, tag: int) -> DataElement | None:
     try:
         element = dataset[tag]
-    except (ValueError, BytesLengthException):  # it cannot even be read as its VR
+    except UNREADABLE_VALUE_ERRORS:  # it cannot even be read as its VR
         return None
     if element.VR == "SQ":
         items = [_conformant_item(item) for item in element.value]

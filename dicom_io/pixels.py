@@ -1,5 +1,6 @@
 """Pixel data of the frames of a series, decoded into one array in HU."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,14 @@ from pydicom import dcmread
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from dicom_io.decoder import DECODER_ERRORS, DecoderPool
 from dicom_io.errors import RejectionReason, UnsuitableSeries
 from dicom_io.frames import Frame
-from dicom_io.headers import DAMAGED_FILE_ERRORS
 from dicom_io.transfer_syntaxes import DECODING_PLUGINS
 
-_DECODER_ERRORS: tuple[type[Exception], ...] = (StopIteration, *DAMAGED_FILE_ERRORS)
+MAX_VOXELS = 1 << 30
+"""4096 slices of 512 x 512 pixels, or 1024 of 1024 x 1024. Files of a few bytes may claim more, and
+the volume is allocated before the first of them is decoded."""
 _MAX_THREADS = 8
 _FRAMES_PER_TASK = 16
 """Frames of a multi-frame image that are decoded with the file opened once."""
@@ -39,6 +42,7 @@ def decode_frames(
     """Decode frames into one array in HU, in the order given.
 
     Files are decoded in parallel, and no more than one frame per thread is held beside the result.
+    What is compressed is decoded in processes of its own.
 
     Parameters
     ----------
@@ -55,15 +59,22 @@ def decode_frames(
     Raises
     ------
     UnsuitableSeries
-        UNDECODABLE_PIXELS or NOT_HU, naming the file.
+        TOO_LARGE; UNDECODABLE_PIXELS or NOT_HU, naming the file.
     OSError
         If a file cannot be read.
     """
-    volume = np.empty((len(frames), *frames[0].shape), dtype=np.int16)
+    shape = (len(frames), *frames[0].shape)
+    if math.prod(shape) > MAX_VOXELS:
+        detail = f"{' x '.join(map(str, shape))} voxels, more than {MAX_VOXELS}"
+        raise UnsuitableSeries(RejectionReason.TOO_LARGE, detail)
+    volume = np.empty(shape, dtype=np.int16)
     tasks = _plan(frames, paths, transfer_syntax_uids)
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        for _ in pool.map(lambda task: _run(task, volume), tasks):
+    with (
+        DecoderPool() as decoders,
+        ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
+    ):
+        for _ in pool.map(lambda task: _run(task, volume, decoders), tasks):
             pass
     return volume
 
@@ -87,12 +98,12 @@ def _plan(
     return tasks
 
 
-def _run(task: _Task, volume: NDArray[np.int16]) -> None:
-    stored_frames = _read_stored(task)
+def _run(task: _Task, volume: NDArray[np.int16], decoders: DecoderPool) -> None:
+    stored_frames = _read_stored(task, decoders)
     for slice_index, frame in task.frames:
         try:
             stored = next(stored_frames)
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             detail = f"{task.path.name}: {error}"
             raise UnsuitableSeries(RejectionReason.UNDECODABLE_PIXELS, detail) from error
         try:
@@ -102,15 +113,15 @@ def _run(task: _Task, volume: NDArray[np.int16]) -> None:
             raise UnsuitableSeries(RejectionReason.NOT_HU, detail) from error
 
 
-def _read_stored(task: _Task) -> Iterator[NDArray[np.integer]]:
-    """Yield the stored values of each frame of the task.
+def _read_stored(task: _Task, decoders: DecoderPool) -> Iterator[NDArray[np.integer]]:
+    """Give the stored values of each frame of the task.
 
     pydicom decodes frame by frame from a path, but not where the whole data set is deflated.
     """
+    indices = [(frame.frame_number or 1) - 1 for _, frame in task.frames]
+    plugin = DECODING_PLUGINS[task.transfer_syntax_uid]
+    if plugin:
+        shape = task.frames[0][1].shape
+        return decoders.decode(task.path, indices, plugin=plugin, shape=shape)
     deflated = task.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
-    yield from iter_pixels(
-        dcmread(task.path) if deflated else task.path,
-        indices=[(frame.frame_number or 1) - 1 for _, frame in task.frames],
-        raw=True,
-        decoding_plugin=DECODING_PLUGINS[task.transfer_syntax_uid],
-    )
+    return iter_pixels(dcmread(task.path) if deflated else task.path, indices=indices, raw=True)

@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from config.settings import Condition, RuleAction, RuleSettings, Scalar
+from dicom_io.values import read_value
 
 CALLING_AE_TITLE = "CallingAETitle"
 INSTANCE_COUNT = "InstanceCount"
@@ -30,7 +31,6 @@ NO_RULE_MATCHED = "no rule matched"
 _FACTS = (CALLING_AE_TITLE, INSTANCE_COUNT)
 _VRS_WITHOUT_TEXT = frozenset({"SQ", "OB", "OW", "OD", "OF", "OL", "OV", "UN", "OB or OW"})
 _PAST_ACTION = {RuleAction.PROCESS: "processed", RuleAction.SKIP: "skipped"}
-_UNREADABLE = (AttributeError, NotImplementedError, TypeError, ValueError)
 
 _Values = tuple[str, ...]
 
@@ -229,10 +229,7 @@ def _read_values(attributes: Dataset, keyword: str) -> _Values:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            value = attributes.get(keyword)
-        except _UNREADABLE:
-            return ()
+        value = read_value(attributes, keyword)
     if value is None:
         return ()
     parts = value if isinstance(value, MultiValue) else [value]

@@ -5,12 +5,34 @@ quoting it. Here the text is taken as it was sent, and what does not parse is si
 """
 
 import math
+import struct
+import zlib
 from collections.abc import Sequence
+from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
+from pydicom.sequence import Sequence as Items
 
+DAMAGED_FILE_ERRORS: tuple[type[Exception], ...] = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises on bytes that are no data set."""
+UNREADABLE_VALUE_ERRORS: tuple[type[Exception], ...] = (OSError, *DAMAGED_FILE_ERRORS)
+"""What it raises on the value of an element when that is asked for; no file is open then."""
 _PADDING = " \0"
 _IS_MAX = 2**31 - 1
 """PS3.5 6.2: the largest value of VR IS."""
@@ -69,16 +91,27 @@ def read_count(dataset: Dataset, keyword: str) -> int | None:
     return int(number)
 
 
+def read_value(dataset: Dataset, keyword: str) -> Any:
+    """Return a value as pydicom reads it, or None when it cannot."""
+    try:
+        return dataset.get(keyword)
+    except UNREADABLE_VALUE_ERRORS:
+        return None
+
+
 def read_integer(dataset: Dataset, keyword: str) -> int | None:
     """Return one binary integer (VR US, SS), or None."""
-    try:
-        value = dataset.get(keyword)
-    except (AttributeError, NotImplementedError, TypeError, ValueError):
-        return None
+    value = read_value(dataset, keyword)
     return value if isinstance(value, int) else None
+
+
+def read_items(dataset: Dataset | None, keyword: str) -> Sequence[Dataset]:
+    """Return the items of a sequence; none when it is missing, or is no sequence."""
+    items = None if dataset is None else read_value(dataset, keyword)
+    return items if isinstance(items, Items) else ()
 
 
 def first_item(dataset: Dataset | None, keyword: str) -> Dataset | None:
     """Return the first item of a sequence, or None when there is none."""
-    sequence = None if dataset is None else dataset.get(keyword)
-    return sequence[0] if sequence else None
+    items = read_items(dataset, keyword)
+    return items[0] if items else None

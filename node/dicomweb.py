@@ -18,7 +18,7 @@ from pydicom.errors import InvalidDicomError
 
 from config import NodeSettings, WebPeerSettings
 from dicom_io.errors import DicomIOError, UndecodableInstance
-from dicom_io.headers import DAMAGED_FILE_ERRORS
+from dicom_io.values import DAMAGED_FILE_ERRORS
 from node.errors import PeerRefused, PeerTimedOut, PeerUnreachable, UnusableTls
 from node.ingest import OnInstance
 from node.multipart import FileBody, MalformedBody, split_parts

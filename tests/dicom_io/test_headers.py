@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from pydicom import config, uid
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
 
+from benchmarks.hostile.files import many_items, nested, put_before_pixels
+from dicom_io import headers
 from dicom_io.errors import DicomIOError, InvalidUid, MismatchingInstance, UndecodableInstance
-from dicom_io.headers import InstanceHeader, check_uid, read_attributes, read_header
+from dicom_io.headers import MAX_ITEMS, InstanceHeader, check_uid, read_attributes, read_header
 
 
 def _raw(dataset, keyword, text):
@@ -222,6 +225,36 @@ def test_noise_gives_a_header_or_a_refusal(image, path, position, noise, cut):
         return
     assert check_uid(header.sop_instance_uid)
     assert check_uid(header.series_instance_uid)
+
+
+DAMAGED = "the data set is damaged"
+CROWD = many_items(2 * MAX_ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("elements", "words"),
+    [
+        pytest.param(nested(5000), f"{DAMAGED}: maximum recursion depth", id="deep"),
+        pytest.param(nested(100, closed=False), f"{DAMAGED}: No tag to read", id="without an end"),
+        pytest.param(CROWD, f"more than {MAX_ITEMS} items", id="crowded"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_sequences_that_would_take_all_memory_are_refused(image, path, elements, words):
+    whole = _write(image, path).read_bytes()
+    path.write_bytes(put_before_pixels(whole, elements))
+    with pytest.raises(UndecodableInstance, match=words):
+        read_attributes(path)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES[1:3], ids=lambda syntax: syntax.keyword)
+def test_items_are_counted_in_each_transfer_syntax(image, path, syntax, monkeypatch):
+    image.ReferencedImageSequence = [Dataset() for _ in range(20)]
+    _write(_encoded(image, syntax), path)
+    read_header(path)
+    monkeypatch.setattr(headers, "MAX_ITEMS", 19)
+    with pytest.raises(UndecodableInstance, match="more than 19 items"):
+        read_header(path)
 
 
 def test_missing_file_is_an_os_error(path):

@@ -3,7 +3,9 @@
 import warnings
 
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from config.settings import Condition, RuleAction, RuleSettings, default_rules
 from dicom_io.headers import read_attributes
@@ -234,3 +236,13 @@ def test_what_an_archive_does_not_tell_is_open(rules, count: int | None, wanted:
     told.SliceThickness = None
     settings = [RuleSettings.model_validate(rule) for rule in rules]
     assert may_process(settings, told, instance_count=count) is wanted
+
+
+def test_a_value_that_is_none_of_its_vr_counts_as_absent(attributes):
+    """10 bytes are no doubles; pydicom raises an error of its own kind."""
+    tag = Tag("ImageType")
+    attributes[tag] = RawDataElement(
+        tag, "FD", 28, b"ORIGINAL\\PRIMARY\\VOLUME\\NONE", 0, False, True
+    )
+    decision = decide([_rule({"ImageType": {"present": True}})], attributes)
+    assert decision.action is RuleAction.SKIP

@@ -200,6 +200,7 @@ REFUSED = [
     (R.UNDECODABLE_PIXELS, _cut_pixels, ".dcm"),
     (R.UNDECODABLE_PIXELS, _broken_stream, ".dcm"),
     (R.UNDECODABLE_PIXELS, _unknown_syntax, "1.2.840.10008.1.2.4.50"),
+    (R.TOO_LARGE, _change(Rows=65535, Columns=65535), "12 x 65535 x 65535 voxels"),
 ]
 
 

@@ -8,8 +8,11 @@ from datetime import timedelta
 
 import pytest
 from doubles import BoxSegmenter, Held
+from listening import bare
 from pydicom import dcmread
+from pydicom.uid import JPEGLosslessSV1
 
+from dicom_io.ct_encoding import save_instance
 from inference.errors import LiverNotFound
 from node.clock import utc_now
 from node.services import open_services
@@ -126,6 +129,23 @@ def test_no_liver_is_rejected(hold):
     job = held.services.jobs.get(job.id)
     assert (job.state, job.reason_code) == (JobState.REJECTED, "LIVER_NOT_FOUND")
     assert job.reason.startswith("No liver was found")
+    assert_no_trace(held, job.id)
+
+
+def test_a_stream_that_kills_its_decoder_is_rejected(hold, small_ct, tmp_path):
+    """GDCM has no code for a JPEG frame of 17 bits, and jumps there."""
+    path = tmp_path / "deadly.dcm"
+    save_instance(bare(small_ct[-1]), path, JPEGLosslessSV1)
+    frame_of_16_bits = b"\xff\xc3\x00\x0b\x10"
+    assert frame_of_16_bits in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(frame_of_16_bits, frame_of_16_bits[:-1] + b"\x11"))
+    held = hold(late=1)
+    held.receive(path)
+    job = held.queue()
+    work(held)
+    job = held.services.jobs.get(job.id)
+    assert (job.state, job.reason_code) == (JobState.REJECTED, "UNDECODABLE_PIXELS")
+    assert "the decoder broke down" in job.reason
     assert_no_trace(held, job.id)
 
 
