@@ -20,7 +20,7 @@ from typing import Any
 
 from config import Settings, load_settings
 from inference.phantom import Phantom
-from node.doctor import Verdict, check_running
+from node.health import Verdict, check_running
 from node.services import Services, open_services
 from storage.records import JobRecord
 from storage.states import FINAL_STATES, JobState

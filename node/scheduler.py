@@ -19,8 +19,8 @@ from config import RuleAction
 from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
-from inference.findings import ModelIdentity
-from inference.segment import identify
+from inference.identity import identify
+from inference.manifest import ModelIdentity
 from node.clock import utc_now
 from node.deliverer import Attempt, send_results
 from node.errors import Cause
