@@ -56,6 +56,8 @@ class NodeProcess:
     environ: Mapping[str, str] = field(default_factory=dict)
     """More of the environment of its processes."""
     process: subprocess.Popen[bytes] | None = None
+    last_seen_job: int = 0
+    """Only jobs after it are looked at."""
     _services: Services | None = field(default=None)
 
     @property
@@ -130,7 +132,12 @@ class NodeProcess:
     def job(self) -> JobRecord | None:
         """Give the newest job."""
         jobs = self.services.jobs.list_jobs(limit=1)
-        return jobs[0] if jobs else None
+        return jobs[0] if jobs and jobs[0].id > self.last_seen_job else None
+
+    def begin_anew(self) -> None:
+        """Look only at jobs that are made from now on."""
+        newest = self.job()
+        self.last_seen_job = newest.id if newest else self.last_seen_job
 
     def wait_for_state(self, *states: JobState, timeout_s: float = 120.0) -> JobRecord:
         """Wait until the newest job has one of these states; another final one is an error."""
