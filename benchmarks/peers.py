@@ -20,7 +20,7 @@ from typing import Any
 
 from config import Settings, load_settings
 from inference.phantom import Phantom
-from node.doctor import Verdict, check_running
+from node.health import Verdict, check_running
 from node.roles import Role
 from node.services import Services, open_services
 from storage.records import JobRecord
@@ -58,6 +58,8 @@ class NodeProcess:
     """More of the environment of its processes."""
     roles: Sequence[str] = tuple(Role)
     process: subprocess.Popen[bytes] | None = None
+    last_seen_job: int = 0
+    """Only jobs after it are looked at."""
     _services: Services | None = field(default=None)
 
     @property
@@ -134,7 +136,12 @@ class NodeProcess:
     def job(self) -> JobRecord | None:
         """Give the newest job."""
         jobs = self.services.jobs.list_jobs(limit=1)
-        return jobs[0] if jobs else None
+        return jobs[0] if jobs and jobs[0].id > self.last_seen_job else None
+
+    def begin_anew(self) -> None:
+        """Look only at jobs that are made from now on."""
+        newest = self.job()
+        self.last_seen_job = newest.id if newest else self.last_seen_job
 
     def wait_for_state(self, *states: JobState, timeout_s: float = 120.0) -> JobRecord:
         """Wait until the newest job has one of these states; another final one is an error."""

@@ -12,7 +12,7 @@ from dicom_io import codes
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import SourceImages
 from dicom_io.uids import derive_uid
-from inference.findings import ModelIdentity
+from inference.manifest import ModelIdentity
 
 MANUFACTURER = "Hepar"
 CONTENT_CREATOR_NAME = "Hepar^AI"

@@ -3,22 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from inference.manifest import ModelIdentity
 from inference.volume import Volume
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelIdentity:
-    """The papers of the model that made a result."""
-
-    name: str
-    version: str
-    digest: str
-    """SHA-256 over the manifest, which itself names the digest of each weight file, and over the
-    parameters where there are some."""
-    license: str
-    """One sentence on the terms of use of the weights."""
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    """What else the result depends on, by name, where another method marks tumor."""
 
 
 @dataclass(frozen=True, kw_only=True)

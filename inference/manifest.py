@@ -6,7 +6,8 @@ certain model. Its digest goes into every result.
 
 import hashlib
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.errors import ModelPackageError
-from inference.findings import ModelIdentity
 from inference.labels import Label
 
 MANIFEST_NAME = "manifest.toml"
@@ -252,6 +252,21 @@ class ModelManifest(_Section):
     def weight_files(self) -> tuple[WeightFile, ...]:
         """All files beside the manifest and the card."""
         return (*self.stages, self.candidates) if self.candidates else self.stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelIdentity:
+    """The papers of the model that made a result."""
+
+    name: str
+    version: str
+    digest: str
+    """SHA-256 over the manifest, which itself names the digest of each weight file, and over the
+    parameters where there are some."""
+    license: str
+    """One sentence on the terms of use of the weights."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """What else the result depends on, by name, where another method marks tumor."""
 
 
 @dataclass(frozen=True, kw_only=True)

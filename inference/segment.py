@@ -1,11 +1,10 @@
 """The cascade: find the liver in the whole scan, then label liver and tumor in its box."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
@@ -17,10 +16,17 @@ from inference.backend import Engine, ResilientPredictor, open_cpu_engine, open_
 from inference.candidate_filter import CandidateFilter
 from inference.clustering.marker import TumorMarker, make_marker
 from inference.errors import BackendError
-from inference.findings import ModelIdentity, RunRecord, Segmentation
+from inference.findings import RunRecord, Segmentation
+from inference.identity import sign
 from inference.labels import Label
 from inference.location import Location, drop_far
-from inference.manifest import ModelPackage, Stage, find_package, verify_package
+from inference.manifest import (
+    ModelIdentity,
+    ModelPackage,
+    Stage,
+    find_package,
+    verify_package,
+)
 from inference.postprocess import (
     check_size,
     clean_labels,
@@ -140,7 +146,7 @@ class Segmenter:
     def identity(self) -> ModelIdentity:
         """The papers of the model, and of what else marks tumor."""
         is_filtered = self._candidate_filter is not None
-        return _sign(self.package, self._marker, is_filtered=is_filtered)
+        return sign(self.package, self._marker, is_filtered=is_filtered)
 
     @property
     def device(self) -> str:
@@ -331,32 +337,6 @@ class Segmenter:
         locator = (f"locator: {note}" for note in self._locator.take_notes())
         segmenter = (f"segmenter: {note}" for note in self._segmenter.take_notes())
         return (*self._notes, *locator, *segmenter)
-
-
-def identify(settings: InferenceSettings) -> ModelIdentity:
-    """Give the papers of what finds liver and tumor by these settings, without loading it.
-
-    Raises
-    ------
-    ModelPackageError
-        There is no such package, or its manifest is wrong.
-    ClusteringError
-        The settings of the method that marks tumor cannot be used.
-    """
-    package = find_package(settings.model)
-    return _sign(package, make_marker(settings), is_filtered=settings.candidate_filter)
-
-
-def _sign(package: ModelPackage, marker: TumorMarker | None, *, is_filtered: bool) -> ModelIdentity:
-    """Give papers that differ where settings change the result."""
-    model = package.identity
-    if marker is not None:
-        return marker.sign(model)
-    if package.manifest.candidates is None or is_filtered:
-        return model
-    digest = hashlib.sha256(f"{model.digest} without its filter".encode()).hexdigest()
-    parameters = {"candidate_filter": "off"}
-    return replace(model, name=f"{model.name}-unfiltered", digest=digest, parameters=parameters)
 
 
 def load_segmenter(settings: InferenceSettings) -> Segmenter:

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 the work failed, 2 the call or the settings are wrong.
 """
 
+import gc
 import logging
 import sys
 from dataclasses import asdict
@@ -81,7 +82,7 @@ def serve(
     ] = ",".join(Role),
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C; a role that dies is started again."""
-    from inference.segment import identify
+    from inference.identity import identify
     from node.log_setup import set_up_logging
     from node.supervisor import Supervisor
 
@@ -296,10 +297,15 @@ def doctor(
     overrides: SetOption = None,
 ) -> None:
     """Check settings, model, devices, database, disk, roles and peers; the exit code says."""
-    from node.doctor import Verdict, check_node, check_running
+    from node.health import Verdict, check_running
 
     settings = load(config, overrides).settings
-    checks = list(check_running(settings) if running else check_node(settings))
+    if running:
+        checks = list(check_running(settings))
+    else:
+        from node.doctor import check_node
+
+        checks = list(check_node(settings))
     if as_json:
         print_json([{"check": c.name, "verdict": c.verdict, "detail": c.detail} for c in checks])
     else:
@@ -329,3 +335,7 @@ def main() -> None:
         logging.getLogger(__name__).debug("command failed", exc_info=True)
         err.print(f"{type(error).__name__}: {error}", style="red")
         sys.exit(1)
+    finally:
+        # Else the interpreter looks for garbage in all modules before it ends, which takes longer
+        # than many a command.
+        gc.freeze()

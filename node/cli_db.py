@@ -57,7 +57,7 @@ def restore_db(
     overrides: SetOption = None,
 ) -> None:
     """Make the job database what it was when a backup was made; the node must not run."""
-    from node.doctor import DEAD_AFTER
+    from node.health import DEAD_AFTER
     from node.services import open_services
     from storage.backup import restore
     from storage.files import FileStore

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import InferenceSettings, TumorEngine
-from inference.clustering.marker import Marking, TumorMarker
+from inference.clustering.marker import TumorMarker
+from inference.clustering.marking import Marking
 from inference.clustering.silhouette import silhouette
 from inference.errors import ClusteringError
 from inference.measure import dice

@@ -27,8 +27,8 @@ from inference.measure import dice
 from inference.phantom import Phantom, PhantomSettings, make_phantom
 from node.archive_scp import EmbeddedArchive
 from node.console import out, print_measurements, print_table, progress_bar
-from node.doctor import Verdict, check_running
 from node.errors import NodeError
+from node.health import Verdict, check_running
 from node.progress import Progress
 from node.scu import send_files
 from node.services import open_services

@@ -8,10 +8,11 @@ import logging
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -23,6 +24,9 @@ from node.errors import PeerRefused, PeerTimedOut, PeerUnreachable, UnusableTls
 from node.ingest import OnInstance
 from node.multipart import FileBody, MalformedBody, split_parts
 from node.scu import Outgoing, SentInstance
+
+if TYPE_CHECKING:
+    import httpx
 
 logger = logging.getLogger(__name__)
 
@@ -166,8 +170,10 @@ def get(
 
 
 @contextmanager
-def _connect(node: NodeSettings, peer: WebPeerSettings) -> Iterator[httpx.Client]:
+def _connect(node: NodeSettings, peer: WebPeerSettings) -> "Iterator[httpx.Client]":
     """Give a client; what goes wrong on the way becomes PeerUnreachable."""
+    import httpx
+
     timeout = httpx.Timeout(
         node.network_timeout_s, connect=node.acse_timeout_s, read=node.dimse_timeout_s
     )
@@ -196,7 +202,7 @@ def _make_context(peer: WebPeerSettings) -> ssl.SSLContext:
         raise UnusableTls(f"authorities {peer.authorities} cannot be used: {error}") from error
 
 
-def _send_one(client: httpx.Client, peer: WebPeerSettings, path: Path) -> SentInstance:
+def _send_one(client: "httpx.Client", peer: WebPeerSettings, path: Path) -> SentInstance:
     uid = Outgoing.read(path).sop_instance_uid
     body = FileBody(path)
     response = client.post(f"{peer.url}/studies", content=body, headers=body.headers)
@@ -206,7 +212,7 @@ def _send_one(client: httpx.Client, peer: WebPeerSettings, path: Path) -> SentIn
     return SentInstance(path=path, sop_instance_uid=uid, status=status, comment=comment)
 
 
-def _read_report(response: httpx.Response, uid: str) -> tuple[int | None, str]:
+def _read_report(response: "httpx.Response", uid: str) -> tuple[int | None, str]:
     """Give the status of an instance by a Store Instances Response (PS3.18 I.2); none without.
 
     One instance was sent, so a failure is its own, also where its UID could not be read.
@@ -241,11 +247,11 @@ def _values(key: Dataset, keyword: str) -> list[str]:
 
 
 def _search(
-    client: httpx.Client, peer: WebPeerSettings, resource: str, parameters: Mapping[str, str]
+    client: "httpx.Client", peer: WebPeerSettings, resource: str, parameters: Mapping[str, str]
 ) -> list[Dataset]:
     response = client.get(f"{peer.url}{resource}", params=parameters)
     _check(response, f"{peer.ae_title} refuses a query")
-    if response.status_code == httpx.codes.NO_CONTENT:
+    if response.status_code == HTTPStatus.NO_CONTENT:
         return []
     try:
         return _read_json(response)
@@ -253,7 +259,7 @@ def _search(
         raise PeerRefused(f"{peer.ae_title} answers a query, but {error}; check `url`") from error
 
 
-def _read_json(response: httpx.Response) -> list[Dataset]:
+def _read_json(response: "httpx.Response") -> list[Dataset]:
     """Read the data sets of a body in DICOM JSON (PS3.18 annex F)."""
     try:
         content = json.loads(response.content)
@@ -270,7 +276,7 @@ def _identity(match: Dataset) -> tuple[str, ...]:
     return tuple(str(match.get(keyword, "")) for keyword in keywords)
 
 
-def _parts_of(response: httpx.Response) -> list[bytes]:
+def _parts_of(response: "httpx.Response") -> list[bytes]:
     try:
         return split_parts(response.headers.get("Content-Type", ""), response.content)
     except MalformedBody as error:
@@ -302,13 +308,13 @@ def _kind_of(content: bytes) -> tuple[str, str]:
         raise UndecodableInstance(f"the data set is damaged: {error}") from error
 
 
-def _check(response: httpx.Response, what: str) -> None:
+def _check(response: "httpx.Response", what: str) -> None:
     if not response.is_success:
         passing = response.is_server_error or response.status_code in _PASSING
         raise PeerRefused(f"{what}: {_describe(response)}", lasting=not passing)
 
 
-def _describe(response: httpx.Response) -> str:
+def _describe(response: "httpx.Response") -> str:
     """Say what an answer says, and what to do about it."""
     parts = [f"HTTP {response.status_code} {response.reason_phrase}"]
     if response.is_redirect:

@@ -3,9 +3,6 @@
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
 
 from config import Settings
 from dicom_io.rules import check_rules
@@ -15,29 +12,9 @@ from inference.segment import load_segmenter
 from node.clock import utc_now
 from node.errors import NodeError
 from node.exchange import echo
-from node.roles import BEAT_S, Role
+from node.health import Check, Verdict, check_running
 from node.services import Services, open_services
 from storage.errors import SchemaOutdated, StorageError
-
-DEAD_AFTER = timedelta(seconds=5 * BEAT_S)
-
-
-class Verdict(StrEnum):
-    """How a check came out."""
-
-    GOOD = "good"
-    REMARK = "remark"
-    """Worth knowing; the node works."""
-    BAD = "bad"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One line of the doctor's report."""
-
-    name: str
-    verdict: Verdict
-    detail: str
 
 
 def check_node(settings: Settings) -> Iterator[Check]:
@@ -54,34 +31,6 @@ def check_node(settings: Settings) -> Iterator[Check]:
             yield Check(name=f"peer {name}", verdict=Verdict.BAD, detail=str(error))
         else:
             yield Check(name=f"peer {name}", verdict=Verdict.GOOD, detail=detail)
-
-
-def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterator[Check]:
-    """Check that each role has given a sign of life lately.
-
-    Parameters
-    ----------
-    settings
-        Names the job database.
-    down
-        The verdict on a role that is not running.
-    """
-    try:
-        with open_services(settings) as services:
-            beats = services.heartbeats.list_beats()
-    except StorageError as error:
-        yield Check(name="roles", verdict=down, detail=str(error))
-        return
-    now = utc_now()
-    # One from the future is older than the clock, which was set back since.
-    alive = {beat.role: beat.detail for beat in beats if abs(now - beat.beat_at) < DEAD_AFTER}
-    for role in Role:
-        verdict, detail = down, "not running; `hepar serve` starts it"
-        if role.value in alive:
-            trouble = alive[role.value]
-            verdict = Verdict.REMARK if trouble else Verdict.GOOD
-            detail = f"running; {trouble}" if trouble else "running"
-        yield Check(name=f"role {role.value}", verdict=verdict, detail=detail)
 
 
 def _check_rules(settings: Settings) -> Check:

@@ -22,8 +22,8 @@ from config import RuleAction, Settings
 from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
-from inference.findings import ModelIdentity
-from inference.segment import identify
+from inference.identity import identify
+from inference.manifest import ModelIdentity
 from node.clock import ClockWatch, utc_now
 from node.counter import Counter
 from node.deliverer import Attempt, send_results

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.templating import Jinja2Templates
 
 from node.clock import utc_now
-from node.doctor import Verdict, check_running
+from node.health import Verdict, check_running
 from node.services import Services
 from storage.errors import NotFound
 

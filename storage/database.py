@@ -10,11 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -84,7 +80,7 @@ class Database:
         SchemaOutdated, SchemaTooNew
         """
         with translated(), self._reader.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+            found = _find_revision(connection)
         known = list_revisions()
         if found == known[-1]:
             return
@@ -177,6 +173,12 @@ def upgrade_database(url: str, revision: str = "head") -> None:
     ------
     UnusableUrl, DatabaseError, DatabaseDamaged
     """
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    # A percent sign would be read as the start of a reference to another option.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     engine = make_engine(read_url(url)).execution_options(sqlite_begin="BEGIN IMMEDIATE")
     try:
         with translated(), engine.begin() as connection:
@@ -184,7 +186,6 @@ def upgrade_database(url: str, revision: str = "head") -> None:
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK}
                 )
-            config = _alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     finally:
@@ -192,16 +193,19 @@ def upgrade_database(url: str, revision: str = "head") -> None:
 
 
 def list_revisions() -> list[str]:
-    """List the revisions of the schema that this version knows, its own last."""
-    script = ScriptDirectory.from_config(_alembic_config())
-    return [one.revision for one in script.walk_revisions()][::-1]
+    """List the revisions of the schema that this version knows, its own last.
+
+    Their files bear their names, so that who only opens a database needs no alembic.
+    """
+    return sorted(path.name[1:5] for path in _MIGRATIONS.glob("versions/r????_*.py"))
 
 
-def _alembic_config() -> Config:
-    config = Config()
-    # A percent sign would be read as the start of a reference to another option.
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
+def _find_revision(connection: Connection) -> str | None:
+    """Give the revision of the tables; none where there are none."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 def make_engine(url: URL, timeout_s: float = TIMEOUT_S) -> Engine:

@@ -4,6 +4,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,25 +127,41 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def make_orthanc(
-    tmp_path: Path, program: Callable[[str], str], free_port: Callable[[], int]
-) -> Iterator[Callable[..., "Orthanc"]]:
-    """Start an archive; it is stopped at the end."""
+@contextmanager
+def orthancs_in(folder: Path, program: Callable[[str], str]) -> Iterator[Callable[..., "Orthanc"]]:
+    """Start archives; they are stopped at the end."""
     from benchmarks.peers import Orthanc
 
     servers: list[Orthanc] = []
 
     def make(**more: object) -> Orthanc:
-        folder = tmp_path / f"orthanc{len(servers)}"
-        ports = {"port": free_port(), "http_port": free_port()}
-        servers.append(Orthanc(program=program("Orthanc"), folder=folder, **ports, **more))
+        own = folder / f"orthanc{len(servers)}"
+        ports = {"port": find_free_port(), "http_port": find_free_port()}
+        servers.append(Orthanc(program=program("Orthanc"), folder=own, **ports, **more))
         servers[-1].start()
         return servers[-1]
 
     yield make
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def make_orthanc(
+    tmp_path: Path, program: Callable[[str], str]
+) -> Iterator[Callable[..., "Orthanc"]]:
+    """Start archives of the test's own."""
+    with orthancs_in(tmp_path, program) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_shared_orthanc(
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]
+) -> Iterator[Callable[..., "Orthanc"]]:
+    """Start archives that the tests of a module share."""
+    with orthancs_in(tmp_path_factory.mktemp("shared"), program) as make:
+        yield make
 
 
 @pytest.fixture

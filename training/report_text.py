@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from inference.findings import ModelIdentity
+from inference.manifest import ModelIdentity
 from training.calibration import Reliability
 from training.detection import LARGE_MM, Detection, LesionScore
 from training.metrics import TOLERANCE_MM, StructureScore

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from inference.clustering.marker import Cluster, Marking
+from inference.clustering.marking import Cluster, Marking
 
 BoolArray = NDArray[np.bool_]
 

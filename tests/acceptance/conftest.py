@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,22 +13,23 @@ from benchmarks.peers import (
     NodeProcess,
     StoreScp,
     SyntheticCt,
+    find_free_port,
 )
-from dicom_io.ct import write_ct_series
+from dicom_io.ct import CtIdentity, write_ct_series
 from inference.phantom import PhantomSettings, make_phantom
 
 
-@pytest.fixture
-def make_node(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., NodeProcess]]:
+@contextmanager
+def nodes_in(folder: Path) -> Iterator[Callable[..., NodeProcess]]:
     """Start nodes with further TOML text; they are stopped at the end."""
     nodes: list[NodeProcess] = []
 
     def make(extra_toml: str = "", **more: object) -> NodeProcess:
-        folder = tmp_path / f"node{len(nodes)}"
-        folder.mkdir()
-        port = free_port()
-        toml = NODE_TOML.format(port=port, web_port=free_port()) + extra_toml
-        node = NodeProcess(folder=folder, port=port, toml=toml, **more)
+        own = folder / f"node{len(nodes)}"
+        own.mkdir()
+        port = find_free_port()
+        toml = NODE_TOML.format(port=port, web_port=find_free_port()) + extra_toml
+        node = NodeProcess(folder=own, port=port, toml=toml, **more)
         nodes.append(node)
         node.start()
         return node
@@ -37,14 +39,79 @@ def make_node(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable
         node.close()
 
 
-@pytest.fixture
-def storescp(
-    tmp_path: Path, program: Callable[[str], str], free_port: Callable[[], int]
-) -> Iterator[StoreScp]:
-    archive = StoreScp(program=program("storescp"), folder=tmp_path / "archive", port=free_port())
+@contextmanager
+def storescp_in(folder: Path, program: str) -> Iterator[StoreScp]:
+    archive = StoreScp(program=program, folder=folder / "archive", port=find_free_port())
     archive.start()
     yield archive
     archive.stop()
+
+
+@pytest.fixture
+def make_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
+    """Start nodes of the test's own."""
+    with nodes_in(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_shared_node(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., NodeProcess]]:
+    """Start nodes that the tests of a module share."""
+    with nodes_in(tmp_path_factory.mktemp("shared")) as make:
+        yield make
+
+
+@pytest.fixture
+def storescp(tmp_path: Path, program: Callable[[str], str]) -> Iterator[StoreScp]:
+    with storescp_in(tmp_path, program("storescp")) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def common_archive(
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]
+) -> Iterator[StoreScp]:
+    with storescp_in(tmp_path_factory.mktemp("shared"), program("storescp")) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def common_node(
+    make_shared_node: Callable[[str], NodeProcess], common_archive: StoreScp
+) -> NodeProcess:
+    return make_shared_node(common_archive.toml)
+
+
+@pytest.fixture
+def shared_archive(common_archive: StoreScp) -> StoreScp:
+    """Give the empty archive of `shared_node`."""
+    if common_archive.process is None:
+        common_archive.start()
+    for path in common_archive.files():
+        path.unlink()
+    return common_archive
+
+
+@pytest.fixture
+def shared_node(common_node: NodeProcess, shared_archive: StoreScp) -> NodeProcess:
+    """Give a node that has worked for other tests; each sends it a patient of its own."""
+    del shared_archive  # it is emptied
+    common_node.begin_anew()
+    return common_node
+
+
+@pytest.fixture
+def make_ct(synthetic_ct: SyntheticCt, tmp_path: Path) -> Callable[[int], SyntheticCt]:
+    """Write the synthetic CT as that of another patient."""
+
+    def make(seed: int) -> SyntheticCt:
+        folder, phantom = tmp_path / f"patient{seed}", synthetic_ct.phantom
+        paths = write_ct_series(phantom.volume, folder, identity=CtIdentity.from_seed(seed))
+        return SyntheticCt(phantom=phantom, folder=folder, paths=paths)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from benchmarks.peers import wait_until
-from dicom_io.ct_enhanced import write_enhanced_ct
+from dicom_io.ct import CtIdentity, write_enhanced_ct
 from dicom_io.seg_reader import read_labels
 from dicom_io.series import read_series
 from inference.measure import dice
@@ -93,14 +93,16 @@ def test_with_postgresql(make_node, postgresql, storescp, storescu, synthetic_ct
     assert "s3cret" not in node.log
 
 
-def test_enhanced_ct_goes_the_same_way(make_node, storescp, storescu, synthetic_ct, tmp_path):
+def test_enhanced_ct_goes_the_same_way(
+    shared_node, shared_archive, storescu, synthetic_ct, tmp_path: Path
+):
     folder = tmp_path / "enhanced"
     folder.mkdir()
-    write_enhanced_ct(synthetic_ct.phantom.volume, folder / "enhanced.dcm")
-    node = make_node(storescp.toml)
-    send(storescu, folder, node.port)
-    node.wait_for_state(JobState.DELIVERED)
-    [seg] = [path for path in storescp.files() if dcmread(path).Modality == "SEG"]
+    volume = synthetic_ct.phantom.volume
+    write_enhanced_ct(volume, folder / "enhanced.dcm", CtIdentity.from_seed(1))
+    send(storescu, folder, shared_node.port)
+    shared_node.wait_for_state(JobState.DELIVERED)
+    [seg] = [path for path in shared_archive.files() if dcmread(path).Modality == "SEG"]
     series = read_series(list(folder.iterdir()))
     truth = synthetic_ct.phantom.labels.match_geometry(series.volume).array
     assert dice(read_labels(seg, series).array > 0, truth > 0) > LIVER_DICE
@@ -164,19 +166,19 @@ def test_administrator_commands_and_pages(make_node, storescp, storescu, synthet
         assert answer.read().startswith(b"\x89PNG")
 
 
-def test_dead_destination_costs_no_second_inference(make_node, storescp, storescu, synthetic_ct):
-    storescp.stop()
-    node = make_node(storescp.toml)
-    send(storescu, synthetic_ct.folder, node.port)
+def test_dead_destination_costs_no_second_inference(shared_node, shared_archive, storescu, make_ct):
+    node = shared_node
+    shared_archive.stop()
+    send(storescu, make_ct(2).folder, node.port)
     job = node.wait_for_state(JobState.DELIVERING)
     [delivery] = node.services.deliveries.list_deliveries(job.id)
     assert delivery.state is DeliveryState.PENDING
-    storescp.start()
+    shared_archive.start()
     job = node.wait_for_state(JobState.DELIVERED)
     assert job.attempts == 1
     [delivery] = node.services.deliveries.list_deliveries(job.id)
     assert delivery.attempts >= 2
-    assert len(storescp.files()) == 2
+    assert len(shared_archive.files()) == 2
 
 
 def test_each_destination_has_its_own_fate(make_node, storescp, storescu, synthetic_ct, free_port):
@@ -193,36 +195,38 @@ def test_each_destination_has_its_own_fate(make_node, storescp, storescu, synthe
     assert len(storescp.files()) == 2
 
 
-def test_skipped_series_says_why(make_node, storescu, synthetic_ct, tmp_path: Path):
+def test_skipped_series_says_why(shared_node, storescu, synthetic_ct, tmp_path: Path):
     folder = tmp_path / "localizer"
     folder.mkdir()
     ds = dcmread(synthetic_ct.paths[0])
     ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     ds.save_as(folder / "scout.dcm")
-    node = make_node()
-    send(storescu, folder, node.port)
+    send(storescu, folder, shared_node.port)
 
     def settled() -> list:
-        return node.services.catalog.list_series(settled=True)
+        series = shared_node.services.catalog.list_series(settled=True)
+        return [one for one in series if one.series_uid == ds.SeriesInstanceUID]
 
     [series] = wait_until(settled, "the series is settled")
     assert series.decision == "skip"
     assert "localizer" in series.reason
-    assert node.services.jobs.list_jobs() == []
-    tested = node.hepar("rules", "test", str(folder), "--json")
+    assert shared_node.job() is None
+    tested = shared_node.hepar("rules", "test", str(folder), "--json")
     [decision] = json.loads(tested.stdout)
     assert (decision["action"], decision["rule"]) == ("skip", "localizer")
 
 
-def test_gap_is_rejected_with_its_code(make_node, storescp, storescu, synthetic_ct, tmp_path):
+def test_gap_is_rejected_with_its_code(
+    shared_node, shared_archive, storescu, make_ct, tmp_path: Path
+):
+    node = shared_node
     folder = tmp_path / "gap"
     folder.mkdir()
     in_order = sorted(
-        synthetic_ct.paths, key=lambda p: dcmread(p, stop_before_pixels=True).InstanceNumber
+        make_ct(3).paths, key=lambda p: dcmread(p, stop_before_pixels=True).InstanceNumber
     )
     for path in [*in_order[:20], *in_order[21:]]:
         shutil.copy(path, folder)
-    node = make_node(storescp.toml)
     send(storescu, folder, node.port)
     job = node.wait_for_state(JobState.REJECTED)
     assert job.reason_code == "MISSING_SLICE"
@@ -234,7 +238,7 @@ def test_gap_is_rejected_with_its_code(make_node, storescp, storescu, synthetic_
     send(storescu, late, node.port)
     wait_until(lambda: node.job().id != job.id, "there is a second job")
     node.wait_for_state(JobState.DELIVERED)
-    assert len(storescp.files()) == 2
+    assert len(shared_archive.files()) == 2
 
 
 @pytest.mark.real
@@ -261,31 +265,30 @@ def _ircad_mask(folder: Path, name: str, source) -> np.ndarray:
 
 
 @pytest.mark.real
-def test_crlm_ct_1004(make_node, storescp, storescu, real_series):
-    node = make_node(storescp.toml)
-    send(storescu, real_series("CRLM-CT-1004") / "image", node.port)
-    job = node.wait_for_state(JobState.DELIVERED)
-    assert len(storescp.files()) == 2
+def test_crlm_ct_1004(shared_node, shared_archive, storescu, real_series):
+    send(storescu, real_series("CRLM-CT-1004") / "image", shared_node.port)
+    job = shared_node.wait_for_state(JobState.DELIVERED)
+    assert len(shared_archive.files()) == 2
     assert 500 < job.summary["summary"]["liver_volume_with_lesions_ml"] < 4000
 
 
 @pytest.mark.real
-def test_three_slices_are_too_few(make_node, storescu, real_series):
-    node = make_node()
-    send(storescu, real_series("dcmqi_ct-3slice") / "ct", node.port)
-    job = node.wait_for_state(JobState.REJECTED)
+def test_three_slices_are_too_few(shared_node, storescu, real_series):
+    send(storescu, real_series("dcmqi_ct-3slice") / "ct", shared_node.port)
+    job = shared_node.wait_for_state(JobState.REJECTED)
     assert job.reason_code == "TOO_FEW_SLICES"
     assert re.search(r"\b3\b", job.reason)
 
 
 @pytest.mark.real
-def test_jpeg_2000_series(make_node, storescp, storescu, real_series, tmp_path: Path):
+def test_jpeg_2000_series(shared_node, shared_archive, storescu, real_series, tmp_path: Path):
     """The published files lack UIDs, so they are refused; with UIDs they go through."""
+    node = shared_node
     published = real_series("totalsegmentator_example") / "example_ct_dicom"
-    node = make_node(storescp.toml)
+    known = node.services.catalog.list_series()
     refused = storescu(published, node.port, "-xs")
     assert "Success" not in refused.stdout
-    assert node.services.catalog.list_series() == []
+    assert node.services.catalog.list_series() == known
 
     folder = tmp_path / "completed"
     folder.mkdir()
@@ -301,21 +304,21 @@ def test_jpeg_2000_series(make_node, storescp, storescu, real_series, tmp_path: 
     done = storescu(folder, node.port, "-xv")
     assert done.returncode == 0, done.stdout + done.stderr
     node.wait_for_state(JobState.DELIVERED)
-    assert len(storescp.files()) == 2
+    assert len(shared_archive.files()) == 2
 
 
-def test_hepar_send_is_a_sender_too(make_node, storescp, synthetic_ct):
-    node = make_node(storescp.toml)
+def test_hepar_send_is_a_sender_too(shared_node, make_ct):
+    node, ct = shared_node, make_ct(4)
     sent = node.hepar(
         "send",
-        str(synthetic_ct.folder),
+        str(ct.folder),
         "--to",
         f"HEPAR@127.0.0.1:{node.port}",
         "--set",
         "node.ae_title=SCANNER",
     )
     assert sent.returncode == 0, sent.stderr
-    assert f"{len(synthetic_ct.paths)} of {len(synthetic_ct.paths)} stored" in sent.stdout
+    assert f"{len(ct.paths)} of {len(ct.paths)} stored" in sent.stdout
     node.wait_for_state(JobState.DELIVERED)
     refused = node.hepar("echo", f"HEPAR@127.0.0.1:{node.port}", "--set", "node.ae_title=NOBODY")
     assert refused.returncode == 1

@@ -15,30 +15,53 @@ pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]
 SOURCE = '[peers.pacs]\nae_title = "ORTHANC"\nhost = "127.0.0.1"\nroles = ["source"]\n'
 
 
-@pytest.fixture
-def node(make_node: Callable[[str], NodeProcess], orthanc: Orthanc, storescu, synthetic_ct):
-    """Give a node beside an archive that has a study."""
-    started = make_node(orthanc.toml + SOURCE)
-    orthanc.know(started.port)
-    done = storescu(synthetic_ct.folder, orthanc.port, called="ORTHANC", calling="HEPAR")
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def archive(make_shared_orthanc: Callable[[], Orthanc]) -> Orthanc:
+    return make_shared_orthanc()
+
+
+@pytest.fixture(scope="module")
+def common_node(make_shared_node: Callable[[str], NodeProcess], archive: Orthanc) -> NodeProcess:
+    """Start a node that the archive knows."""
+    started = make_shared_node(archive.toml + SOURCE)
+    archive.know(started.port)
     return started
+
+
+@pytest.fixture
+def node(common_node: NodeProcess) -> NodeProcess:
+    common_node.begin_anew()
+    return common_node
+
+
+@pytest.fixture
+def archived(make_ct: Callable[[int], SyntheticCt], archive: Orthanc, storescu):
+    """Store the study of another patient in the archive."""
+
+    def store(seed: int) -> SyntheticCt:
+        ct = make_ct(seed)
+        done = storescu(ct.folder, archive.port, called="ORTHANC", calling="HEPAR")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return ct
+
+    return store
 
 
 def study_of(ct: SyntheticCt) -> str:
     return str(dcmread(ct.paths[0]).StudyInstanceUID)
 
 
-@pytest.mark.parametrize("by", ["get", "move"])
-def test_a_pulled_study_is_worked_on(node: NodeProcess, synthetic_ct: SyntheticCt, by: str):
-    arguments = ("pull", "--from", "archive", "--study", study_of(synthetic_ct), "--by", by)
+@pytest.mark.parametrize(("seed", "by"), [(1, "get"), (2, "move")])
+def test_a_pulled_study_is_worked_on(node: NodeProcess, archived, seed: int, by: str):
+    ct = archived(seed)
+    arguments = ("pull", "--from", "archive", "--study", study_of(ct), "--by", by)
     done = node.hepar(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     [series] = json.loads(done.stdout)
-    count = len(synthetic_ct.paths)
+    count = len(ct.paths)
     assert (series["offered"], series["fetched"], series["missing"]) == (count, count, [])
     node.wait_for_state(JobState.DELIVERED)
-    for path in synthetic_ct.paths:
+    for path in ct.paths:
         sent = dcmread(path)
         record = node.services.catalog.find_instance(sent.SOPInstanceUID)
         assert dcmread(node.services.files.absolute(record.path)) == sent
@@ -46,22 +69,22 @@ def test_a_pulled_study_is_worked_on(node: NodeProcess, synthetic_ct: SyntheticC
     assert (series["offered"], series["fetched"]) == (count, 0), "nothing is fetched twice"
 
 
-def test_only_what_is_not_there_is_fetched(
-    node: NodeProcess, storescu, synthetic_ct: SyntheticCt, tmp_path: Path
-):
+def test_only_what_is_not_there_is_fetched(node: NodeProcess, storescu, archived, tmp_path: Path):
+    ct = archived(3)
     part = tmp_path / "part"
     part.mkdir()
-    for path in synthetic_ct.paths[:20]:
+    for path in ct.paths[:20]:
         (part / path.name).write_bytes(path.read_bytes())
     assert storescu(part, node.port).returncode == 0
-    done = node.hepar("pull", "--from", "archive", "--study", study_of(synthetic_ct))
+    done = node.hepar("pull", "--from", "archive", "--study", study_of(ct))
     assert done.returncode == 0, done.stderr
-    assert f"{len(synthetic_ct.paths) - 20}" in done.stdout
-    [series] = node.services.catalog.list_series()
-    assert series.instance_count == len(synthetic_ct.paths)
+    assert f"{len(ct.paths) - 20}" in done.stdout
+    series = node.services.catalog.get_series(str(dcmread(ct.paths[0]).SeriesInstanceUID))
+    assert series.instance_count == len(ct.paths)
 
 
-def test_wrong_calls_say_what_is_wrong(node: NodeProcess, synthetic_ct: SyntheticCt):
+def test_wrong_calls_say_what_is_wrong(node: NodeProcess, archived):
+    ct = archived(4)
     nowhere = node.hepar("pull", "--from", "archive", "--study", "1.2.3.4")
     assert nowhere.returncode == 1
     assert "lists no CT series in the study 1.2.3.4" in " ".join(nowhere.stderr.split())
@@ -71,5 +94,5 @@ def test_wrong_calls_say_what_is_wrong(node: NodeProcess, synthetic_ct: Syntheti
     unknown = node.hepar("pull", "--from", "archve", "--study", "1.2.3")
     assert unknown.returncode == 2
     assert "Did you mean 'archive'?" in " ".join(unknown.stderr.split())
-    done = node.hepar("pull", "--from", "archive", "--study", study_of(synthetic_ct), "--by", "fax")
+    done = node.hepar("pull", "--from", "archive", "--study", study_of(ct), "--by", "fax")
     assert done.returncode == 2

@@ -15,8 +15,8 @@ from benchmarks.peers import StoreScp, wait_until
 from config import load_settings
 from dicom_io.ct import write_ct_series
 from dicom_io.ct_attributes import CtIdentity
+from inference.identity import identify
 from inference.phantom import PhantomSettings, make_phantom
-from inference.segment import identify
 from node.services import Services, open_services
 from node.worker import Worker
 from storage.database import upgrade_database

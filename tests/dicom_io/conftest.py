@@ -17,8 +17,9 @@ from config.settings import ResultSettings
 from dicom_io.ct import write_ct_series, write_enhanced_ct
 from dicom_io.results import ResultContext, write_results
 from dicom_io.series import SourceSeries, read_series
-from inference.findings import Findings, ModelIdentity, RunRecord, Segmentation
+from inference.findings import Findings, RunRecord, Segmentation
 from inference.labels import Label
+from inference.manifest import ModelIdentity
 from inference.measure import measure
 from inference.volume import Volume
 

@@ -15,13 +15,14 @@ from sklearn.preprocessing import StandardScaler
 from config.settings import ClusteringSettings, InferenceSettings
 from inference.clustering import silhouette as silhouette_module
 from inference.clustering.cleanup import Element, clean
-from inference.clustering.marker import Marking, TumorMarker, make_marker
+from inference.clustering.marker import TumorMarker, make_marker
+from inference.clustering.marking import Marking
 from inference.clustering.methods import dbscan, gmm, kmeans
 from inference.clustering.mixture import fit_mixture
 from inference.clustering.points import MOST_CHANNELS, Points, gather
 from inference.clustering.silhouette import silhouette
 from inference.errors import ClusteringError
-from inference.findings import ModelIdentity
+from inference.manifest import ModelIdentity
 from inference.measure import dice
 
 SPACING_MM = (0.57, 0.57)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from config.settings import InferenceSettings, TumorEngine
 from inference.clustering.marker import TumorMarker
 from inference.errors import LiverNotFound
+from inference.identity import identify
 from inference.labels import Label
 from inference.measure import dice
 from inference.postprocess import remove_small
-from inference.segment import Segmenter, identify, load_segmenter
+from inference.segment import Segmenter, load_segmenter
 from inference.volume import Volume
 
 MakeSegmenter = Callable[..., Segmenter]

@@ -10,8 +10,9 @@ import numpy as np
 
 from config import RuleAction
 from dicom_io.headers import read_header
-from inference.findings import ModelIdentity, RunRecord, Segmentation
+from inference.findings import RunRecord, Segmentation
 from inference.labels import Label
+from inference.manifest import ModelIdentity
 from inference.volume import Volume
 from node.clock import utc_now
 from node.services import Services

@@ -14,7 +14,7 @@ from doubles import Held
 
 from node import clock as clock_module
 from node.clock import ClockWatch, utc_now
-from node.doctor import Verdict, check_running
+from node.health import Verdict, check_running
 from node.janitor import Janitor
 from node.scheduler import Every, Scheduler
 from storage.states import JobState

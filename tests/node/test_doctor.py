@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from config import Settings
-from node.doctor import Check, Verdict, check_node
+from node.doctor import check_node
+from node.health import Check, Verdict
 from storage.database import upgrade_database
 
 RESTORE = "hepar db restore FILE --replace"

@@ -15,8 +15,9 @@ from dicom_io.ct import write_ct_series
 from dicom_io.results import ResultContext, write_results
 from dicom_io.seg_reader import read_labels
 from dicom_io.series import read_series
-from inference.findings import ModelIdentity, RunRecord, Segmentation
+from inference.findings import RunRecord, Segmentation
 from inference.labels import Label
+from inference.manifest import ModelIdentity
 from inference.measure import measure
 from inference.volume import Volume
 from node.clock import utc_now

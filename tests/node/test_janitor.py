@@ -7,7 +7,8 @@ import pytest
 from doubles import Held
 
 from node import janitor as janitor_module
-from node.doctor import Verdict, check_node
+from node.doctor import check_node
+from node.health import Verdict
 from node.janitor import Janitor
 from storage.errors import FileStoreError
 

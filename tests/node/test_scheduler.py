@@ -12,10 +12,9 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage
 from config import InferenceSettings, RuleAction, TumorEngine
 from dicom_io.ct import write_ct_series
 from dicom_io.ct_attributes import CtIdentity
-from inference.findings import ModelIdentity
-from inference.manifest import find_package
+from inference.identity import identify
+from inference.manifest import ModelIdentity, find_package
 from inference.phantom import PhantomSettings, make_phantom
-from inference.segment import identify
 from node.scheduler import Scheduler
 from node.worker import Worker
 from storage.states import DeliveryState, JobState

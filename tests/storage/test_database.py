@@ -5,12 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, create_engine, insert, select, text
 
 from storage import database
@@ -250,6 +252,13 @@ def write_at(url: str, revision: str) -> dict[str, list[dict[str, Any]]]:
 def test_each_revision_is_written_to() -> None:
     """Whoever adds a revision says above what it can hold."""
     assert list_revisions() == REVISIONS
+
+
+def test_a_file_bears_the_name_of_its_revision() -> None:
+    script = ScriptDirectory(str(files("storage.migrations")))
+    named = {one.revision: Path(one.path).name for one in script.walk_revisions()}
+    assert list(named)[::-1] == list_revisions()
+    assert all(name.startswith(f"r{revision}_") for revision, name in named.items())
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

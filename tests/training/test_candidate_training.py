@@ -16,10 +16,11 @@ from config.settings import InferenceSettings
 from inference.candidate_filter import CandidateFilter
 from inference.candidates import FEATURES
 from inference.errors import LiverNotFound, ModelPackageError
+from inference.identity import identify
 from inference.labels import Label
 from inference.manifest import read_package, verify_package
 from inference.preprocess import orient
-from inference.segment import BoxProbabilities, identify
+from inference.segment import BoxProbabilities
 from inference.volume import Volume
 from training import candidate_training
 from training.candidate_training import LabeledCandidates, add_filter, judge_filter

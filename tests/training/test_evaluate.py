@@ -15,8 +15,9 @@ pytest.importorskip("matplotlib", reason="matplotlib comes with the extra 'train
 
 from config.settings import InferenceSettings
 from inference.errors import LiverNotFound
-from inference.findings import ModelIdentity, RunRecord, Segmentation
+from inference.findings import RunRecord, Segmentation
 from inference.labels import Label
+from inference.manifest import ModelIdentity
 from inference.preprocess import Box, orient
 from inference.segment import BoxProbabilities
 from inference.volume import Volume

@@ -10,8 +10,8 @@ from PIL import Image
 pytest.importorskip("monai", reason="monai comes with the extra 'train'")
 pytest.importorskip("matplotlib", reason="matplotlib comes with the extra 'train'")
 
-from inference.findings import ModelIdentity
 from inference.labels import Label
+from inference.manifest import ModelIdentity
 from inference.volume import Volume
 from training.calibration import measure_reliability
 from training.gallery import Gallery, Structure

@@ -1,0 +1,60 @@
+"""Whether the node runs: what health checks and the doctor ask."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from config import Settings
+from node.clock import utc_now
+from node.roles import BEAT_S, Role
+from node.services import open_services
+from storage.errors import StorageError
+
+DEAD_AFTER = timedelta(seconds=5 * BEAT_S)
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    GOOD = "good"
+    REMARK = "remark"
+    """Worth knowing; the node works."""
+    BAD = "bad"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of the doctor's report."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterator[Check]:
+    """Check that each role has given a sign of life lately.
+
+    Parameters
+    ----------
+    settings
+        Names the job database.
+    down
+        The verdict on a role that is not running.
+    """
+    try:
+        with open_services(settings) as services:
+            beats = services.heartbeats.list_beats()
+    except StorageError as error:
+        yield Check(name="roles", verdict=down, detail=str(error))
+        return
+    now = utc_now()
+    # One from the future is older than the clock, which was set back since.
+    alive = {beat.role: beat.detail for beat in beats if abs(now - beat.beat_at) < DEAD_AFTER}
+    for role in Role:
+        verdict, detail = down, "not running; `hepar serve` starts it"
+        if role.value in alive:
+            trouble = alive[role.value]
+            verdict = Verdict.REMARK if trouble else Verdict.GOOD
+            detail = f"running; {trouble}" if trouble else "running"
+        yield Check(name=f"role {role.value}", verdict=verdict, detail=detail)
