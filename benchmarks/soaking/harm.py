@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.peers import NodeProcess, Orthanc
 
-PAUSE_S = (5.0, 35.0)
+PAUSE_S = (5.0, 45.0)
 """Between two blows, if a series has come to its end meanwhile."""
-LONGEST_PAUSE_S = 60.0
+LONGEST_PAUSE_S = 90.0
 """If none has; a slow machine would else be at nothing but starting again."""
 OUTAGE_S = (5.0, 60.0)
 WEIGHTS = {
