@@ -493,6 +493,30 @@ class QueueSettings(_Section):
     )
 
 
+class PlausibilitySettings(_Section):
+    """Limits beyond which a result is called doubtful, in the report and in the job."""
+
+    min_liver_ml: float = Field(
+        600.0, ge=0, description="Volume of the liver, with its lesions, below which it is small."
+    )
+    max_liver_ml: float = Field(4000.0, gt=0, description="The same above which it is large.")
+    max_tumor_burden: float = Field(
+        0.5, gt=0, le=1, description="Share of the liver, 0 to 1, that lesions may have."
+    )
+    max_cut_cm2: float = Field(
+        5.0, ge=0, description="Area of liver on a border of the scan above which it is cut off."
+    )
+    max_scattered: float = Field(
+        0.02, ge=0, le=1, description="Share of the liver that may lie apart from its largest part."
+    )
+
+    @model_validator(mode="after")
+    def _range_is_ordered(self) -> "PlausibilitySettings":
+        if self.min_liver_ml >= self.max_liver_ml:
+            raise ValueError("min_liver_ml must be below max_liver_ml")
+        return self
+
+
 class ResultSettings(_Section):
     """The result objects."""
 
@@ -514,6 +538,7 @@ class ResultSettings(_Section):
     max_lesion_segments: int = Field(
         20, ge=1, description="Lesions with a segment of their own; smaller ones are pooled."
     )
+    plausibility: PlausibilitySettings = PlausibilitySettings()
 
 
 class DeliverySettings(_Section):

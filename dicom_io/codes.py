@@ -10,6 +10,8 @@ from typing import Final
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from inference.findings import DoubtCode
+
 PRIVATE_SCHEME: Final = "99HEPAR"
 """Coding Scheme Designator of our own terms; local schemes begin with 99 (PS3.16 8.2)."""
 PRIVATE_SCHEME_NAME: Final = "Hepar private codes"
@@ -54,6 +56,19 @@ LIVER_VOLUME_WITH_LESIONS: Final = Code(
 )
 TOTAL_TUMOR_VOLUME: Final = Code("tumor-volume", PRIVATE_SCHEME, "Total tumor volume")
 TUMOR_BURDEN: Final = Code("tumor-burden", PRIVATE_SCHEME, "Tumor burden of liver")
+
+# May the result be believed
+PLAUSIBILITY: Final = Code("plausibility", PRIVATE_SCHEME, "Plausibility of result")
+DOUBTS: Final[dict[DoubtCode, Code]] = {
+    DoubtCode.PARTIAL_LIVER: Code("partial-liver", PRIVATE_SCHEME, "Liver not whole in the scan"),
+    DoubtCode.SMALL_LIVER: Code("small-liver", PRIVATE_SCHEME, "Implausibly small liver"),
+    DoubtCode.LARGE_LIVER: Code("large-liver", PRIVATE_SCHEME, "Implausibly large liver"),
+    DoubtCode.SCATTERED_LIVER: Code("scattered-liver", PRIVATE_SCHEME, "Liver in several parts"),
+    DoubtCode.OUTSIDE_LESION: Code("outside-lesion", PRIVATE_SCHEME, "Lesion outside the liver"),
+    DoubtCode.HIGH_TUMOR_BURDEN: Code(
+        "high-tumor-burden", PRIVATE_SCHEME, "Implausibly high tumor burden"
+    ),
+}
 
 # Was a lesion seen at all: CID 240 "Present-Absent"
 PRESENT: Final[Code] = codes.SCT.Present

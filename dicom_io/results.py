@@ -203,6 +203,7 @@ def build_report(
             "liver_volume_with_lesions_ml": float(findings.organ_volume_ml),
             "tumor_burden": float(findings.tumor_burden),
         },
+        "doubts": [asdict(doubt) for doubt in findings.doubts],
         "liver": _describe_region(findings.liver),
         "lesions": [_describe_lesion(lesion) for lesion in findings.lesions],
         "grid": {

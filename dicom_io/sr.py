@@ -263,6 +263,14 @@ def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerConte
                 relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
             ),
             *(
+                hd.sr.CodeContentItem(
+                    name=codes.PLAUSIBILITY,
+                    value=codes.DOUBTS[doubt.code],
+                    relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+                )
+                for doubt in findings.doubts
+            ),
+            *(
                 hd.sr.TextContentItem(
                     name=codes.COMMENT,
                     value=sentence,
@@ -271,6 +279,7 @@ def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerConte
                 for sentence in (
                     summary_sentence(findings),
                     *_remarks(basis),
+                    *(f"Doubtful: {doubt.sentence}" for doubt in findings.doubts),
                     NOT_REVIEWED,
                     f"License of the model weights: {basis.provenance.model.license}",
                 )

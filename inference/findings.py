@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from inference.manifest import ModelIdentity
 from inference.volume import Volume
@@ -69,6 +70,28 @@ class Lesion(Region):
     """The longest line perpendicular to the long axis in the same slice; none for a line."""
 
 
+class DoubtCode(StrEnum):
+    """What is doubtful."""
+
+    PARTIAL_LIVER = "PARTIAL_LIVER"
+    """The scan ends inside the liver."""
+    SMALL_LIVER = "SMALL_LIVER"
+    LARGE_LIVER = "LARGE_LIVER"
+    SCATTERED_LIVER = "SCATTERED_LIVER"
+    """Parts of it lie apart."""
+    OUTSIDE_LESION = "OUTSIDE_LESION"
+    """A lesion does not touch the liver."""
+    HIGH_TUMOR_BURDEN = "HIGH_TUMOR_BURDEN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """One doubt."""
+
+    code: DoubtCode
+    sentence: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
     """All that is measured on one series."""
@@ -78,6 +101,8 @@ class Findings:
     lesions: tuple[Lesion, ...]
     lesion_map: Volume = field(repr=False)
     """Array (slices, rows, columns) uint16: 0 outside lesions, else `Lesion.number`."""
+    doubts: tuple[Doubt, ...] = ()
+    """What a reader should know before believing them."""
 
     @property
     def tumor_volume_ml(self) -> float:

@@ -33,6 +33,9 @@ config_app = typer.Typer(help="Settings.", no_args_is_help=True)
 JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job.")]
 
 
+_JOB_COLUMNS = ["job", "state", "series", "model", "attempts", "created (UTC)", "doubts", "reason"]
+
+
 def _actor() -> str:
     return f"cli:{getpass.getuser()}"
 
@@ -52,15 +55,15 @@ def list_jobs(
     if as_json:
         print_json([asdict(job) for job in jobs])
         return
-    columns = ["job", "state", "series", "model", "attempts", "created (UTC)", "reason"]
-    print_table("Jobs", columns, [_job_row(job) for job in jobs])
+    print_table("Jobs", _JOB_COLUMNS, [_job_row(job) for job in jobs])
 
 
 def _job_row(job: "JobRecord") -> list[object]:
     reason = f"{job.reason_code}: {job.reason}" if job.reason_code else job.reason
     model = f"{job.model_name} {job.model_version}"
     created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
-    return [job.id, job.state.value, job.series_uid, model, job.attempts, created, reason]
+    doubts = ", ".join(doubt["code"] for doubt in job.summary.get("doubts", ()))
+    return [job.id, job.state.value, job.series_uid, model, job.attempts, created, doubts, reason]
 
 
 @jobs_app.command("show")
@@ -91,8 +94,7 @@ def show_job(
             }
         )
         return
-    columns = ["job", "state", "series", "model", "attempts", "created (UTC)", "reason"]
-    print_table("Job", columns, [_job_row(job)])
+    print_table("Job", _JOB_COLUMNS, [_job_row(job)])
     print_table(
         "History",
         ["at (UTC)", "by", "from", "to", "detail"],

@@ -91,3 +91,5 @@ def print_measurements(report: dict[str, Any]) -> None:
     columns = ["finding", "volume ml", "longest diameter mm", "mean HU"]
     print_table("Measurements (AI result, not reviewed)", columns, rows)
     out.print(report["summary"]["sentence"])
+    for doubt in report.get("doubts", ()):
+        out.print(f"Doubtful: {doubt['sentence']}", style="yellow")

@@ -11,6 +11,7 @@ from config import Settings
 from dicom_io.nifti import read_nifti, write_nifti
 from dicom_io.results import build_report
 from inference.measure import measure
+from inference.plausibility import with_doubts
 from inference.preview import draw_preview
 from inference.segment import Segmenter
 from node.inputs import choose_series, is_nifti
@@ -49,7 +50,7 @@ def segment_path(
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     if from_nifti:
-        report = _segment_nifti(source, folder, segmenter, progress)
+        report = _segment_nifti(source, folder, settings, segmenter, progress)
     else:
         paths = choose_series(source, series_uid)
         produced = run_pipeline(
@@ -68,7 +69,7 @@ def segment_path(
 
 
 def _segment_nifti(
-    source: Path, folder: Path, segmenter: Segmenter, progress: Progress
+    source: Path, folder: Path, settings: Settings, segmenter: Segmenter, progress: Progress
 ) -> dict[str, Any]:
     timer = StepTimer(progress=progress)
     with timer.step("read", 0.0):
@@ -78,7 +79,8 @@ def _segment_nifti(
             volume, lambda step, fraction: progress(step, 0.1 + 0.7 * fraction)
         )
     with timer.step("measure", 0.8):
-        findings = measure(volume, segmentation.labels)
+        measured = measure(volume, segmentation.labels)
+        findings = with_doubts(measured, segmentation.labels, settings.results.plausibility)
     with timer.step("write", 0.85):
         write_nifti(segmentation.labels, folder / "labels.nii.gz")
     with timer.step("preview", 0.95):

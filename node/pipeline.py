@@ -12,6 +12,7 @@ from dicom_io.results import ResultContext, ResultFile, build_report, write_resu
 from dicom_io.series import SourceSeries, read_series
 from inference.findings import Findings, Segmentation
 from inference.measure import measure
+from inference.plausibility import with_doubts
 from inference.preview import draw_preview
 from inference.segment import Segmenter
 from node.progress import Progress, StepTimer, no_progress
@@ -97,7 +98,8 @@ def run_pipeline(
             source.volume, lambda step, fraction: progress(step, 0.1 + 0.7 * fraction)
         )
     with timer.step("measure", 0.8):
-        findings = measure(source.volume, segmentation.labels)
+        measured = measure(source.volume, segmentation.labels)
+        findings = with_doubts(measured, segmentation.labels, settings.results.plausibility)
     with timer.step("encode and check", 0.85):
         results = write_results(source, segmentation, findings, folder, context)
     with timer.step("preview", 0.95):

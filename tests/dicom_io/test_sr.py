@@ -11,6 +11,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 from dicom_io import codes
 from dicom_io.provenance import ReportReference, SeriesHistory
 from dicom_io.sr import round_volume_ml, summary_sentence
+from inference.findings import Doubt, DoubtCode
 
 
 def _named(groups, identifier):
@@ -168,6 +169,27 @@ def test_report_on_a_part_of_a_series_says_so_and_names_the_one_before(case, tmp
         [program("dciodvfy"), partial[1]], check=False, capture_output=True, text=True
     )
     assert "Error" not in done.stderr
+
+
+def test_doubts_stand_in_codes_and_in_words(case, tmp_path):
+    doubts = tuple(Doubt(code=code, sentence=f"{code.value}.") for code in DoubtCode)
+    doubted = replace(case, findings=replace(case.findings, doubts=doubts))
+    (container,) = [
+        item
+        for item in dcmread(doubted.write(tmp_path)[1]).ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == codes.QUALITATIVE_EVALUATIONS.value
+    ]
+    coded = [item for item in container.ContentSequence if item.ValueType == "CODE"]
+    values = [item.ConceptCodeSequence[0] for item in coded[1:]]
+    assert {item.ConceptNameCodeSequence[0].CodeValue for item in coded[1:]} == {"plausibility"}
+    assert [value.CodeMeaning for value in values] == [
+        codes.DOUBTS[code].meaning for code in DoubtCode
+    ]
+    assert {value.CodingSchemeDesignator for value in values} == {codes.PRIVATE_SCHEME}
+    texts = [item.TextValue for item in container.ContentSequence if item.ValueType == "TEXT"]
+    assert [text for text in texts if text.startswith("Doubtful")] == [
+        f"Doubtful: {code.value}." for code in DoubtCode
+    ]
 
 
 def test_negative_study_says_that_nothing_was_segmented(results, tmp_path):
