@@ -48,13 +48,22 @@ SHORT_AXIS: Final[Code] = codes.SCT.ShortAxis
 ATTENUATION_COEFFICIENT: Final[Code] = codes.DCM.AttenuationCoefficient
 SD_OF_ATTENUATION_COEFFICIENT: Final[Code] = codes.DCM.StandardDeviationOfAttenuationCoefficient
 """CID 6141; its own name, because viewers show the name and not the derivation."""
+MIN_OF_ATTENUATION_COEFFICIENT: Final = Code(
+    "minimum-hu", PRIVATE_SCHEME, "Minimum of Attenuation Coefficient"
+)
+MAX_OF_ATTENUATION_COEFFICIENT: Final = Code(
+    "maximum-hu", PRIVATE_SCHEME, "Maximum of Attenuation Coefficient"
+)
 MEAN: Final[Code] = codes.SCT.Mean
+MINIMUM: Final[Code] = codes.SCT.Minimum
+MAXIMUM: Final[Code] = codes.SCT.Maximum
 STANDARD_DEVIATION: Final[Code] = codes.SCT.StandardDeviation
 NUMBER_OF_LESIONS: Final = Code("246206008", "SCT", "Number of lesions")
 LIVER_VOLUME_WITH_LESIONS: Final = Code(
     "liver-volume", PRIVATE_SCHEME, "Volume of liver with lesions"
 )
 TOTAL_TUMOR_VOLUME: Final = Code("tumor-volume", PRIVATE_SCHEME, "Total tumor volume")
+SURFACE_DISTANCE: Final = Code("surface-distance", PRIVATE_SCHEME, "Distance to liver surface")
 TUMOR_BURDEN: Final = Code("tumor-burden", PRIVATE_SCHEME, "Tumor burden of liver")
 
 # May the result be believed
@@ -66,9 +75,14 @@ DOUBTS: Final[dict[DoubtCode, Code]] = {
     DoubtCode.SCATTERED_LIVER: Code("scattered-liver", PRIVATE_SCHEME, "Liver in several parts"),
     DoubtCode.OUTSIDE_LESION: Code("outside-lesion", PRIVATE_SCHEME, "Lesion outside the liver"),
     DoubtCode.HIGH_TUMOR_BURDEN: Code(
-        "high-tumor-burden", PRIVATE_SCHEME, "Implausibly high tumor burden"
+        "high-burden", PRIVATE_SCHEME, "Implausibly high tumor burden"
     ),
 }
+
+# May it be a target lesion: CID 230 "Yes-No"
+RECIST_MEASURABLE: Final = Code("recist-1.1", PRIVATE_SCHEME, "Measurable by RECIST 1.1")
+YES: Final[Code] = codes.SCT.Yes
+NO: Final[Code] = codes.SCT.No
 
 # Was a lesion seen at all: CID 240 "Present-Absent"
 PRESENT: Final[Code] = codes.SCT.Present

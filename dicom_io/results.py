@@ -235,6 +235,8 @@ def _describe_lesion(lesion: Lesion) -> dict[str, object]:
         "number": int(lesion.number),
         **_describe_region(lesion),
         "short_axis": None if short_axis is None else _describe_diameter(short_axis),
+        "surface_distance_mm": lesion.surface_distance_mm,
+        "recist_measurable": lesion.is_measurable,
     }
 
 

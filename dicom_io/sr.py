@@ -42,10 +42,14 @@ class SegmentMeasurement:
     volume_ml: float
     mean_hu: float
     sd_hu: float
+    min_hu: float
+    max_hu: float
     long_axis: Diameter
     short_axis: Diameter | None
     lesion_count: int | None
     """Only for pooled lesions."""
+    lesion: Lesion | None
+    """Only where the segment is one."""
 
 
 def measure_segment(segment: SegmentPlan, findings: Findings) -> SegmentMeasurement:
@@ -60,13 +64,17 @@ def measure_segment(segment: SegmentPlan, findings: Findings) -> SegmentMeasurem
     variance = float(np.average(sds**2 + (means - mean) ** 2, weights=counts))
     largest = regions[0]
     is_pooled = segment.kind is SegmentKind.POOLED
+    lesion = largest if isinstance(largest, Lesion) and not is_pooled else None
     return SegmentMeasurement(
         volume_ml=sum(region.volume_ml for region in regions),
         mean_hu=mean,
         sd_hu=variance**0.5,
+        min_hu=min(region.min_hu for region in regions),
+        max_hu=max(region.max_hu for region in regions),
         long_axis=largest.long_axis,
-        short_axis=largest.short_axis if isinstance(largest, Lesion) and not is_pooled else None,
+        short_axis=None if lesion is None else lesion.short_axis,
         lesion_count=len(regions) if is_pooled else None,
+        lesion=lesion,
     )
 
 
@@ -192,6 +200,7 @@ class _GroupWriter:
                 ),
             ),
             measurements=list(_measurements(measured)),
+            qualitative_evaluations=list(_judgements(measured)),
         )
 
     def _planar_group(
@@ -228,9 +237,14 @@ def _measurements(measured: SegmentMeasurement) -> Iterator[hd.sr.Measurement]:
     yield _length(codes.LONG_AXIS, measured.long_axis)
     if measured.short_axis is not None:
         yield _length(codes.SHORT_AXIS, measured.short_axis)
+    if measured.lesion is not None and measured.lesion.surface_distance_mm is not None:
+        distance_mm = round(measured.lesion.surface_distance_mm, 1)
+        yield _number(codes.SURFACE_DISTANCE, distance_mm, codes.MILLIMETER)
     for name, derivation, value_hu in (
         (codes.ATTENUATION_COEFFICIENT, codes.MEAN, measured.mean_hu),
         (codes.SD_OF_ATTENUATION_COEFFICIENT, codes.STANDARD_DEVIATION, measured.sd_hu),
+        (codes.MIN_OF_ATTENUATION_COEFFICIENT, codes.MINIMUM, measured.min_hu),
+        (codes.MAX_OF_ATTENUATION_COEFFICIENT, codes.MAXIMUM, measured.max_hu),
     ):
         yield hd.sr.Measurement(
             name=name,
@@ -238,6 +252,14 @@ def _measurements(measured: SegmentMeasurement) -> Iterator[hd.sr.Measurement]:
             unit=codes.HOUNSFIELD_UNIT,
             derivation=derivation,
         )
+
+
+def _judgements(measured: SegmentMeasurement) -> Iterator[hd.sr.QualitativeEvaluation]:
+    """Say whether a lesion may be a target lesion, where that can be said."""
+    lesion = measured.lesion
+    if lesion is not None and lesion.is_measurable is not None:
+        value = codes.YES if lesion.is_measurable else codes.NO
+        yield hd.sr.QualitativeEvaluation(name=codes.RECIST_MEASURABLE, value=value)
 
 
 def _number(name: Code, value: float, unit: Code) -> hd.sr.Measurement:

@@ -68,6 +68,12 @@ class Lesion(Region):
     """From 1, the largest first."""
     short_axis: Diameter | None
     """The longest line perpendicular to the long axis in the same slice; none for a line."""
+    surface_distance_mm: float | None
+    """From the nearest voxel of the lesion to the nearest voxel of the surface of the liver with
+    its lesions, between centers; 0 where it reaches the surface, None where none is in the scan."""
+    is_measurable: bool | None
+    """Whether the long axis is long enough for a target lesion of RECIST 1.1; None where the
+    criterion does not apply, because the slices are not axial."""
 
 
 class DoubtCode(StrEnum):

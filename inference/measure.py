@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from inference.findings import Diameter, Findings, Lesion, Region
@@ -14,6 +15,10 @@ from inference.volume import Volume
 
 _TOUCHING = np.ones((3, 3, 3), bool)
 """26-connectivity: voxels that share a face, an edge or a corner belong together."""
+_MEASURABLE_MM = 10.0
+_THICK_SLICE_MM = 5.0
+_AXIAL_COSINE = math.cos(math.radians(20.0))
+"""Slices whose normal is nearer to the long axis of the patient are axial."""
 _SKEW_LIMIT = math.sin(math.radians(5.0))
 
 BoolArray = NDArray[np.bool_]
@@ -53,10 +58,7 @@ def measure(volume: Volume, labels: Volume) -> Findings:
     lesion_map = _number_lesions(labels.array, tumor_box)
     return Findings(
         liver=_region(volume, labels.array[liver_box] == Label.LIVER, liver_box),
-        lesions=tuple(
-            _lesion(volume, lesion_map[box] == number, box, number)
-            for number, box in enumerate(ndimage.find_objects(lesion_map), start=1)
-        ),
+        lesions=() if tumor_box is None else _lesions(volume, labels, lesion_map),
         lesion_map=labels.with_array(lesion_map),
     )
 
@@ -88,11 +90,63 @@ def _number_lesions(labels: NDArray[np.uint8], tumor_box: Box | None) -> NDArray
     return numbered
 
 
-def _lesion(volume: Volume, mask: BoolArray, box: Box, number: int) -> Lesion:
+def _lesions(volume: Volume, labels: Volume, lesion_map: NDArray[np.uint16]) -> tuple[Lesion, ...]:
+    surface_mm = _surface_mm(labels)
+    return tuple(
+        _lesion(volume, lesion_map[box] == number, box, number, surface_mm)
+        for number, box in enumerate(ndimage.find_objects(lesion_map), start=1)
+    )
+
+
+def _lesion(volume: Volume, mask: BoolArray, box: Box, number: int, surface_mm: KDTree) -> Lesion:
     region = _region(volume, mask, box)
     in_slice = mask[region.long_axis.slice_index - box[0].start]
-    short_axis = _short_axis(in_slice, box, region.long_axis, _pixel_spacing_mm(volume))
-    return Lesion(**vars(region), number=number, short_axis=short_axis)
+    return Lesion(
+        **vars(region),
+        number=number,
+        short_axis=_short_axis(in_slice, box, region.long_axis, _pixel_spacing_mm(volume)),
+        surface_distance_mm=_surface_distance_mm(volume, mask, box, surface_mm),
+        is_measurable=_is_measurable(volume, region.long_axis),
+    )
+
+
+def _surface_mm(labels: Volume) -> KDTree:
+    """Give the outermost voxels of the liver with its lesions, for the nearest to be looked up.
+
+    What lies on the border of the scan is no surface: the liver may go on there.
+    """
+    [tight] = ndimage.find_objects((labels.array > 0).astype(np.uint8))
+    first, second, third = (slice(max(0, extent.start - 1), extent.stop + 1) for extent in tight)
+    box = first, second, third
+    organ = labels.array[box] > 0
+    shell = organ & ~ndimage.binary_erosion(organ, border_value=1)
+    return KDTree(_points_mm(labels, shell, box))
+
+
+def _surface_distance_mm(
+    volume: Volume, mask: BoolArray, box: Box, surface_mm: KDTree
+) -> float | None:
+    if not surface_mm.n:
+        return None
+    outermost = mask & ~ndimage.binary_erosion(mask)
+    distances_mm, _ = surface_mm.query(_points_mm(volume, outermost, box))
+    return float(distances_mm.min())
+
+
+def _points_mm(volume: Volume, mask: BoolArray, box: Box) -> NDArray[np.float64]:
+    """Give where the voxels of a mask in a box lie along the axes of the grid, (n, 3)."""
+    corner = [extent.start for extent in box]
+    return np.asarray((np.argwhere(mask) + corner) * volume.spacing)
+
+
+def _is_measurable(volume: Volume, long_axis: Diameter) -> bool | None:
+    """Apply RECIST 1.1 (Eisenhauer et al. 2009, 3.1.1): 10 mm on CT, or two slices where thick."""
+    normal = np.asarray(volume.affine)[:3, 0]
+    if abs(normal[2]) < _AXIAL_COSINE * np.linalg.norm(normal):
+        return None
+    slice_mm = float(volume.spacing[0])
+    least_mm = _MEASURABLE_MM if slice_mm <= _THICK_SLICE_MM else 2 * slice_mm
+    return long_axis.length_mm >= least_mm
 
 
 def _region(volume: Volume, mask: BoolArray, box: Box) -> Region:

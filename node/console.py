@@ -77,19 +77,38 @@ def print_measurements(report: dict[str, Any]) -> None:
     """Print the liver and lesion table of a report."""
     liver = report["liver"]
     rows: list[list[object]] = [
-        ["liver without lesions", f"{liver['volume_ml']:.1f}", "", f"{liver['mean_hu']:.0f}"]
+        [
+            "liver without lesions",
+            f"{liver['volume_ml']:.1f}",
+            "",
+            "",
+            "",
+            f"{liver['mean_hu']:.0f}",
+        ]
     ]
     rows += [
         [
             f"lesion {lesion['number']}",
             f"{lesion['volume_ml']:.2f}",
-            f"{lesion['long_axis']['length_mm']:.1f}",
+            _diameters(lesion),
+            lesion["long_axis"]["slice_index"] + 1,
+            _millimeters(lesion.get("surface_distance_mm")),
             f"{lesion['mean_hu']:.0f}",
         ]
         for lesion in report["lesions"]
     ]
-    columns = ["finding", "volume ml", "longest diameter mm", "mean HU"]
+    columns = ["finding", "volume ml", "diameters mm", "in slice", "to surface mm", "mean HU"]
     print_table("Measurements (AI result, not reviewed)", columns, rows)
     out.print(report["summary"]["sentence"])
     for doubt in report.get("doubts", ()):
         out.print(f"Doubtful: {doubt['sentence']}", style="yellow")
+
+
+def _diameters(lesion: dict[str, Any]) -> str:
+    """Give the long axis and, where there is one, the short axis."""
+    axes = (lesion["long_axis"], lesion["short_axis"])
+    return " x ".join(f"{axis['length_mm']:.1f}" for axis in axes if axis is not None)
+
+
+def _millimeters(distance_mm: float | None) -> str:
+    return "" if distance_mm is None else f"{distance_mm:.1f}"

@@ -59,10 +59,18 @@ def test_each_segment_has_a_group_with_its_numbers(case, written):
                 round(region.sd_hu, 1),
                 "[hnsf'U]",
             ),
+            "Minimum of Attenuation Coefficient, Minimum": (region.min_hu, "[hnsf'U]"),
+            "Maximum of Attenuation Coefficient, Maximum": (region.max_hu, "[hnsf'U]"),
         }
+        judged = []
         if segment.SegmentNumber > 1:
             expected["Short axis"] = (round(region.short_axis.length_mm, 1), "mm")
+            distance_mm = round(region.surface_distance_mm, 1)
+            expected["Distance to liver surface"] = (distance_mm, "mm")
+            judged = [codes.YES if region.is_measurable else codes.NO]
         assert _values(group) == expected
+        found = group.get_qualitative_evaluations(codes.RECIST_MEASURABLE)
+        assert [one.value for one in found] == judged
         assert group.tracking_uid == segment.TrackingUID
         reference = group.referenced_segment[0].ReferencedSOPSequence[0]
         assert reference.ReferencedSOPInstanceUID == seg.SOPInstanceUID

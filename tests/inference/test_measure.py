@@ -186,6 +186,51 @@ def assert_short_axis(mask, lesion, pixel_mm):
     assert found == pytest.approx(widest)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=arrays(np.uint8, (4, 5, 6), elements=st.sampled_from(list(Label))),
+    spacing_mm=st.tuples(st.just(3.0), st.sampled_from([0.5, 0.8]), st.sampled_from([0.5, 1.3])),
+)
+def test_surface_distance_equals_brute_force(labels, spacing_mm):
+    findings = measure_labels(labels, spacing_mm=spacing_mm)
+    labels[-1, -1, -1] = Label.LIVER
+    organ = {tuple(voxel) for voxel in np.argwhere(labels > 0).tolist()}
+    steps = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
+    inside = {tuple(voxel) for voxel in np.argwhere(labels == 0).tolist()}
+    surface = [one for one in organ if {tuple(np.add(one, step)) for step in steps} & inside]
+    for lesion in findings.lesions:
+        own = np.argwhere(findings.lesion_map.array == lesion.number).tolist()
+        distances_mm = [_length(a, b, spacing_mm) for a in own for b in surface]
+        expected = pytest.approx(min(distances_mm)) if surface else None
+        assert lesion.surface_distance_mm == expected
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "pixels", "measurable"),
+    [
+        ((5.0, 1.0, 1.0), 11, True),
+        ((5.0, 1.0, 1.0), 10, False),
+        ((6.0, 1.0, 1.0), 12, False),
+        ((6.0, 1.0, 1.0), 13, True),
+    ],
+)
+def test_what_recist_would_measure(spacing_mm, pixels, measurable):
+    """A row of pixels is as long as from the center of the first to that of the last."""
+    labels = np.zeros((3, 20, 20), np.uint8)
+    labels[1, 10, :pixels] = Label.TUMOR
+    (lesion,) = measure_labels(labels, spacing_mm=spacing_mm).lesions
+    assert lesion.is_measurable is measurable
+
+
+def test_recist_is_about_axial_slices():
+    labels = np.zeros((3, 20, 20), np.uint8)
+    labels[1, 10, :15], labels[0] = Label.TUMOR, Label.LIVER
+    coronal = np.array([[0, 0, 1, 0], [2, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    scan = Volume(labels, coronal, coordinate_system="PATIENT")
+    (lesion,) = measure(scan.with_array(labels.astype(np.int16)), scan).lesions
+    assert lesion.is_measurable is None
+
+
 def test_dice():
     first = np.array([1, 1, 1, 0], bool)
     assert dice(first, first) == 1.0
