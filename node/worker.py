@@ -1,6 +1,5 @@
 """Claim a job, run the pipeline, turn what happened into the outcome of the job."""
 
-import contextlib
 import faulthandler
 import logging
 import os
@@ -8,7 +7,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dicom_io.errors import RejectionReason, UnsuitableSeries
@@ -82,7 +81,7 @@ class Worker:
 
     def _give_back(self, job: JobRecord) -> None:
         """Put a job back undone, as soon as the database takes that."""
-        with contextlib.suppress(LeaseLost, StaleJob):
+        with suppress(LeaseLost, StaleJob):
             while True:
                 try:
                     self._services.jobs.release(job.id, self._name, now=utc_now())
