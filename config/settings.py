@@ -538,6 +538,10 @@ class ResultSettings(_Section):
     max_lesion_segments: int = Field(
         20, ge=1, description="Lesions with a segment of their own; smaller ones are pooled."
     )
+    report_rejected: bool = Field(
+        default=True,
+        description="Send a report also on a series that cannot be evaluated, which says why.",
+    )
     plausibility: PlausibilitySettings = PlausibilitySettings()
 
 

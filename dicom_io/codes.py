@@ -10,6 +10,7 @@ from typing import Final
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from dicom_io.errors import RejectionReason
 from inference.findings import DoubtCode
 
 PRIVATE_SCHEME: Final = "99HEPAR"
@@ -31,6 +32,7 @@ PROCESSING_EQUIPMENT: Final[Code] = codes.DCM.ProcessingEquipment
 
 # The report: CID 7021 "Measurement Report Document Title", CID 100 "Imaging Procedure"
 IMAGING_MEASUREMENT_REPORT: Final[Code] = codes.DCM.ImagingMeasurementReport
+PROCEDURE_REPORTED: Final[Code] = codes.DCM.ProcedureReported
 PROCEDURE_CT: Final[Code] = codes.cid100.CTUnspecifiedBodyRegion
 DEVICE: Final[Code] = codes.DCM.Device
 STATION_AE_TITLE: Final[Code] = codes.DCM.StationAETitle
@@ -79,6 +81,9 @@ DOUBTS: Final[dict[DoubtCode, Code]] = {
     ),
 }
 
+# Could the series be evaluated at all
+EVALUABILITY: Final = Code("evaluability", PRIVATE_SCHEME, "Evaluability of series")
+
 # May it be a target lesion: CID 230 "Yes-No"
 RECIST_MEASURABLE: Final = Code("recist-1.1", PRIVATE_SCHEME, "Measurable by RECIST 1.1")
 YES: Final[Code] = codes.SCT.Yes
@@ -94,3 +99,12 @@ MILLIMETER: Final[Code] = Code("mm", "UCUM", "millimeter")
 HOUNSFIELD_UNIT: Final[Code] = codes.UCUM.HounsfieldUnit
 PERCENT: Final[Code] = codes.UCUM.Percent
 LESION_COUNT: Final[Code] = Code("{lesions}", "UCUM", "lesions")
+
+
+def refusal_code(reason: RejectionReason) -> Code:
+    """Give the code of a reason for which a series cannot be evaluated.
+
+    A Code Value has 16 characters at most (PS3.3 8.1), so it is cut there.
+    """
+    words = reason.value.lower().replace("_", " ")
+    return Code(words.replace(" ", "-")[:16], PRIVATE_SCHEME, f"Not evaluable: {words}")

@@ -17,7 +17,6 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.valuerep import DA, validate_value
 
-from dicom_io.series import SourceSeries
 from dicom_io.values import UNREADABLE_VALUE_ERRORS, read_value
 
 IDENTITY = (
@@ -82,7 +81,7 @@ _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 """Stands for bytes that are not of the character set; only UTF-8 can write it."""
 
 
-def stamp_identity(dataset: Dataset, source: SourceSeries, texts: tuple[str, ...]) -> None:
+def stamp_identity(dataset: Dataset, first: Dataset, texts: tuple[str, ...]) -> None:
     """Give a finished object the patient and the study of the source.
 
     Text is copied as it stands, even where it is too long for its VR: an archive matches on it, and
@@ -93,13 +92,12 @@ def stamp_identity(dataset: Dataset, source: SourceSeries, texts: tuple[str, ...
     ----------
     dataset
         The object; changed in place.
-    source
-        Where identity comes from.
+    first
+        An instance of the source, where identity comes from.
     texts
         All text of ours in the object. When it is not plain ASCII, the object is encoded in UTF-8
         instead of the character set of the source.
     """
-    first = source.datasets[0]
     for keyword in IDENTITY:
         dataset.add(DataElement(Tag(keyword), dictionary_VR(Tag(keyword)), None))
     elements = conformant_elements(first, (*IDENTITY, *_OPTIONAL))
@@ -113,9 +111,9 @@ def stamp_identity(dataset: Dataset, source: SourceSeries, texts: tuple[str, ...
         dataset.SpecificCharacterSet = character_set
 
 
-def identity_differences(dataset: Dataset, source: SourceSeries) -> tuple[str, ...]:
-    """Give the keywords of identity in which an object differs from its source."""
-    ours, theirs = _identity(dataset), _identity(source.datasets[0])
+def identity_differences(dataset: Dataset, first: Dataset) -> tuple[str, ...]:
+    """Give the keywords of identity in which an object differs from an instance of its source."""
+    ours, theirs = _identity(dataset), _identity(first)
     return tuple(key for key in (*IDENTITY, _STUDY) if ours.get(key) != theirs.get(key))
 
 
@@ -138,9 +136,9 @@ def _character_set(dataset: Dataset) -> str | list[str] | None:
     return names if len(names) > 1 else names[0]
 
 
-def timezone_offset(source: SourceSeries) -> str | None:
+def timezone_offset(first: Dataset) -> str | None:
     """Give the source's Timezone Offset From UTC where it states a valid one."""
-    elements = conformant_elements(source.datasets[0], ("TimezoneOffsetFromUTC",))
+    elements = conformant_elements(first, ("TimezoneOffsetFromUTC",))
     return str(elements[0].value) if elements and elements[0].value else None
 
 

@@ -22,6 +22,7 @@ from dicom_io.sr import build_sr, summary_sentence
 from dicom_io.uids import derive_uid
 from dicom_io.verify import check_seg, check_sr
 from inference.findings import Diameter, Findings, Lesion, Region, Segmentation
+from inference.manifest import ModelIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,15 @@ class ResultContext:
     software_version: str
     ae_title: str = "HEPAR"
     history: SeriesHistory = NOTHING_KNOWN
+
+    def provenance(self, model: ModelIdentity) -> Provenance:
+        """Give the maker and the time of what is made with a model."""
+        return Provenance(
+            model=model,
+            software_version=self.software_version,
+            ae_title=self.ae_title,
+            created_at=self.created_at,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +105,11 @@ def write_results(
     OSError
         If a file cannot be written.
     """
-    provenance = Provenance(
-        model=segmentation.model,
-        software_version=context.software_version,
-        ae_title=context.ae_title,
-        created_at=context.created_at,
-    )
     basis = ResultBasis(
         source=source,
         images=build_source_images(source),
         settings=context.settings,
-        provenance=provenance,
+        provenance=context.provenance(segmentation.model),
         history=context.history,
     )
     content_key = _content_key(source, segmentation)
@@ -116,9 +120,9 @@ def write_results(
     sr_uids = _instance_uids(basis, content_key, ResultRole.SR)
     seg = build_seg(basis, planned, seg_uids)
     sr = build_sr(basis, seg, planned.segments, findings, sr_uids)
-    seg_file = _write(seg, ResultRole.SEG, folder)
-    sr_file = _write(sr, ResultRole.SR, folder)
-    _sync_folder(folder)
+    seg_file = write_object(seg, ResultRole.SEG, folder)
+    sr_file = write_object(sr, ResultRole.SR, folder)
+    sync_folder(folder)
     counts = check_seg(seg_file.path, source, planned)
     check_sr(sr_file.path, source, seg_file.path, counts)
     logger.info("wrote and checked SEG and SR of %d segments", len(planned.segments))
@@ -151,7 +155,8 @@ def _instance_uids(basis: ResultBasis, content_key: str, role: ResultRole) -> In
     )
 
 
-def _write(dataset: Dataset, role: ResultRole, folder: Path) -> ResultFile:
+def write_object(dataset: Dataset, role: ResultRole, folder: Path) -> ResultFile:
+    """Write an object under the name of its role; its bytes are durable, its name is not yet."""
     path = folder / f"{role.value}.dcm"
     with path.open("wb") as file:
         dataset.save_as(file, enforce_file_format=True)
@@ -166,7 +171,7 @@ def _write(dataset: Dataset, role: ResultRole, folder: Path) -> ResultFile:
     )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names of the new files durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

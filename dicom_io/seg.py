@@ -64,8 +64,8 @@ def build_seg(basis: ResultBasis, planned: PlannedSegments, uids: InstanceUids) 
         series_description=settings.seg_series_description,
         **equipment(provenance),
     )
-    stamp_identity(seg, source, (settings.seg_series_description, *provenance.texts))
-    stamp_dates(seg, provenance, timezone_offset(source))
+    stamp_identity(seg, source.datasets[0], (settings.seg_series_description, *provenance.texts))
+    stamp_dates(seg, provenance, timezone_offset(source.datasets[0]))
     _name_dimension_organization(seg, uids)
     _zero_padding(seg)
     dataset: Dataset = seg

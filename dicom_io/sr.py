@@ -6,7 +6,7 @@ line too: viewers that draw findings fail on one without coordinates. The totals
 without a region (TID 1501) of the liver.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import highdicom as hd
@@ -15,11 +15,13 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from config.settings import ResultSettings
 from dicom_io import codes
 from dicom_io.identity import stamp_identity, timezone_offset
 from dicom_io.provenance import (
     NOT_REVIEWED,
     InstanceUids,
+    Provenance,
     ResultBasis,
     equipment,
     observation_context,
@@ -114,9 +116,51 @@ def build_sr(
         title=codes.IMAGING_MEASUREMENT_REPORT,
     )
     report[0].ContentSequence.append(_evaluations(basis, findings))
-    sr = hd.sr.Comprehensive3DSR(
+    content = ReportContent(
+        root=report[0],
         evidence=[*basis.images.datasets, seg],
-        content=report[0],
+        previous_versions=_predecessors(basis),
+    )
+    first = basis.source.datasets[0]
+    return build_document(content, first, uids, settings=settings, provenance=provenance)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReportContent:
+    """What a report says."""
+
+    root: Dataset
+    """Of the content tree."""
+    evidence: Sequence[Dataset]
+    """The instances that it is about."""
+    previous_versions: Sequence[Dataset] | None = None
+    """The reports that it takes the place of."""
+
+
+def build_document(
+    content: ReportContent,
+    first: Dataset,
+    uids: InstanceUids,
+    *,
+    settings: ResultSettings,
+    provenance: Provenance,
+) -> Dataset:
+    """Build the document around its content.
+
+    Parameters
+    ----------
+    content
+        What it says.
+    first
+        An instance of the source, which gives patient and study.
+    uids
+        Series and instance UID of the document.
+    settings, provenance
+        Wording and maker.
+    """
+    sr = hd.sr.Comprehensive3DSR(
+        evidence=content.evidence,
+        content=content.root,
         series_instance_uid=uids.series_instance_uid,
         series_number=settings.sr_series_number,
         sop_instance_uid=uids.sop_instance_uid,
@@ -126,11 +170,11 @@ def build_sr(
         is_verified=False,
         series_description=settings.sr_series_description,
         coding_schemes=[_private_scheme()],
-        previous_versions=_predecessors(basis),
+        previous_versions=content.previous_versions,
         **equipment(provenance),
     )
-    stamp_identity(sr, basis.source, (settings.sr_series_description, *provenance.texts))
-    stamp_dates(sr, provenance, timezone_offset(basis.source))
+    stamp_identity(sr, first, (settings.sr_series_description, *provenance.texts))
+    stamp_dates(sr, provenance, timezone_offset(first))
     dataset: Dataset = sr
     return dataset
 
@@ -271,40 +315,47 @@ def _length(name: Code, diameter: Diameter) -> hd.sr.Measurement:
 
 
 def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerContentItem:
-    """Say in a code and in words what was found (TID 1500, rows 12 to 14)."""
+    """Say in a code and in words what was found."""
     tumor = codes.NEOPLASM if basis.settings.tumor_type == "neoplasm" else codes.LESION
+    coded = [(tumor, codes.PRESENT if findings.lesions else codes.ABSENT)]
+    coded += [(codes.PLAUSIBILITY, codes.DOUBTS[doubt.code]) for doubt in findings.doubts]
+    sentences = (
+        summary_sentence(findings),
+        *_remarks(basis),
+        *(f"Doubtful: {doubt.sentence}" for doubt in findings.doubts),
+        NOT_REVIEWED,
+        f"License of the model weights: {basis.provenance.model.license}",
+    )
+    return build_evaluations(coded, sentences)
+
+
+def build_evaluations(
+    coded: Iterable[tuple[Code, Code]], sentences: Iterable[str]
+) -> hd.sr.ContainerContentItem:
+    """Build the container of judgements about the whole series (TID 1500, rows 12 to 14).
+
+    Parameters
+    ----------
+    coded
+        Names and values.
+    sentences
+        Comments.
+    """
+    contains = hd.sr.RelationshipTypeValues.CONTAINS
     container = hd.sr.ContainerContentItem(
-        name=codes.QUALITATIVE_EVALUATIONS,
-        relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+        name=codes.QUALITATIVE_EVALUATIONS, relationship_type=contains
     )
     container.ContentSequence = hd.sr.ContentSequence(
         [
-            hd.sr.CodeContentItem(
-                name=tumor,
-                value=codes.PRESENT if findings.lesions else codes.ABSENT,
-                relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
-            ),
             *(
-                hd.sr.CodeContentItem(
-                    name=codes.PLAUSIBILITY,
-                    value=codes.DOUBTS[doubt.code],
-                    relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
-                )
-                for doubt in findings.doubts
+                hd.sr.CodeContentItem(name=name, value=value, relationship_type=contains)
+                for name, value in coded
             ),
             *(
                 hd.sr.TextContentItem(
-                    name=codes.COMMENT,
-                    value=sentence,
-                    relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+                    name=codes.COMMENT, value=sentence, relationship_type=contains
                 )
-                for sentence in (
-                    summary_sentence(findings),
-                    *_remarks(basis),
-                    *(f"Doubtful: {doubt.sentence}" for doubt in findings.doubts),
-                    NOT_REVIEWED,
-                    f"License of the model weights: {basis.provenance.model.license}",
-                )
+                for sentence in sentences
             ),
         ]
     )

@@ -111,7 +111,7 @@ def check_sr(path: Path, source: SourceSeries, seg_path: Path, counts: Mapping[i
 
 
 def _check_identity(dataset: Dataset, source: SourceSeries) -> None:
-    differing = ", ".join(identity_differences(dataset, source))
+    differing = ", ".join(identity_differences(dataset, source.datasets[0]))
     if differing:
         raise ResultMismatch(f"{dataset.Modality} differs from the source in {differing}")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from dicom_io.errors import RejectionReason, UnsuitableSeries
 from dicom_io.provenance import ReportReference, SeriesHistory
-from dicom_io.results import ResultRole
+from dicom_io.refusal import Refusal, write_refusal
+from dicom_io.results import ResultFile, ResultRole
 from inference.errors import LiverNotFound
 from inference.segment import Segmenter, load_segmenter
 from node.clock import utc_now
@@ -21,9 +22,9 @@ from node.lease import LeaseKeeper
 from node.log_setup import job_context
 from node.pipeline import Produced, make_context, run_pipeline
 from node.services import TROUBLE_PAUSE_S, Services
-from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob
+from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob, StorageError
 from storage.files import is_disk_full
-from storage.records import JobRecord, NewResult
+from storage.records import JobRecord, NewResult, Rejection
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +100,10 @@ class Worker:
         except (LeaseLost, StaleJob, JobPutBack):
             raise
         except UnsuitableSeries as error:
-            self._reject(job, error.reason, str(error))
+            self._reject(job, error.reason, str(error), error.detail)
         except LiverNotFound:
             missing = RejectionReason.LIVER_NOT_FOUND
-            self._reject(job, missing, missing.sentence)
+            self._reject(job, missing, missing.sentence, "")
         except Exception as error:
             if is_disk_full(error):
                 raise DiskShort(0, 1) from error
@@ -174,25 +175,54 @@ class Worker:
         self._services.jobs.produced(
             job.id,
             self._name,
-            results=[
-                NewResult(
-                    role=result.role.value,
-                    path=result.path.name,
-                    sop_class_uid=result.sop_class_uid,
-                    sop_instance_uid=result.sop_instance_uid,
-                    series_instance_uid=result.series_instance_uid,
-                )
-                for result in produced.results
-            ],
+            results=[_new_result(result) for result in produced.results],
             destinations=sorted(self._services.settings.destinations),
             summary=produced.report,
             now=utc_now(),
         )
 
-    def _reject(self, job: JobRecord, reason: RejectionReason, sentence: str) -> None:
-        self._services.jobs.reject(
-            job.id, self._name, reason_code=reason.value, sentence=sentence, now=utc_now()
+    def _reject(self, job: JobRecord, reason: RejectionReason, sentence: str, detail: str) -> None:
+        settings = self._services.settings
+        wanted = settings.results.report_rejected
+        rejection = Rejection(
+            reason_code=reason.value,
+            sentence=sentence,
+            results=self._report(job, Refusal(reason, detail)) if wanted else (),
+            destinations=sorted(settings.destinations),
         )
+        self._services.jobs.reject(job.id, self._name, rejection, utc_now())
+
+    def _report(self, job: JobRecord, refusal: Refusal) -> list[NewResult]:
+        """Write the report on a series that cannot be evaluated.
+
+        Where that fails, the job is REJECTED all the same: it says why, and nothing is gained by
+        trying again.
+        """
+        folder = self._services.files.new_result_folder(job.id)
+        context = make_context(self._services.settings, job.created_at, self._history(job))
+        model = self._segmenter.identity
+        try:
+            written = write_refusal(self._input(job), refusal, folder, context, model)
+            if written:
+                self._services.files.commit_results(job.id, folder)
+        except (StorageError, JobPutBack):
+            raise
+        except Exception:
+            logger.exception("no report can be written", extra={"action": "refuse"})
+            return []
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return [_new_result(result) for result in written]
+
+
+def _new_result(result: ResultFile) -> NewResult:
+    return NewResult(
+        role=result.role.value,
+        path=result.path.name,
+        sop_class_uid=result.sop_class_uid,
+        sop_instance_uid=result.sop_instance_uid,
+        series_instance_uid=result.series_instance_uid,
+    )
 
 
 @contextmanager

@@ -27,6 +27,8 @@ from storage.transitions import (
 )
 
 _UNDER_WAY = (JobState.PRODUCED, JobState.DELIVERING)
+_SENDING = (*_UNDER_WAY, JobState.REJECTED)
+"""A rejected job has a report to deliver, and stays as it is meanwhile."""
 _UNREACHED = (DeliveryState.FAILED, DeliveryState.CANCELED)
 
 
@@ -210,7 +212,7 @@ def claim_statement(
         .where(
             DeliveryRow.destination == destination,
             DeliveryRow.state == DeliveryState.PENDING,
-            JobRow.state.in_(_UNDER_WAY),
+            JobRow.state.in_(_SENDING),
         )
     )
     return take_statement(DeliveryRow, waiting, owner, lease_s, now)
@@ -237,14 +239,23 @@ def _conclude(session: Session, job: JobRow, actor: str, now: datetime) -> None:
     if any(one.state is DeliveryState.PENDING for one in deliveries):
         return
     given_up = [one for one in deliveries if one.state is DeliveryState.FAILED]
+    if job.state is JobState.REJECTED:
+        if given_up:
+            step = Step(to=job.state, actor=actor, now=now, detail=_undelivered(given_up))
+            note(session, job, step, job.state)
+        return
     if not given_up:
         move(session, job, Step(to=JobState.DELIVERED, actor=actor, now=now))
         confirm_if_proven(session, job, actor, now)
         return
-    problems = "; ".join(f"{one.destination}: {one.last_error}" for one in given_up)
-    reason = f"The results could not be delivered to {problems}"
+    reason = _undelivered(given_up)
     step = Step(to=JobState.FAILED, actor=actor, now=now, detail=reason)
     move(session, job, step, reason_code=FailureCode.DELIVERY_GIVEN_UP.value, reason=reason)
+
+
+def _undelivered(given_up: Sequence[DeliveryRow]) -> str:
+    problems = "; ".join(f"{one.destination}: {one.last_error}" for one in given_up)
+    return f"The results could not be delivered to {problems}"
 
 
 def _check_sendable(session: Session, job: JobRow, destinations: Sequence[str]) -> None:
@@ -258,7 +269,7 @@ def _check_sendable(session: Session, job: JobRow, destinations: Sequence[str]) 
 
 def _resume(session: Session, job: JobRow, step: Step) -> None:
     """Move a job with results to DELIVERING; if it is under way, note why more is to be sent."""
-    if job.state in _UNDER_WAY:
+    if job.state in _SENDING:
         note(session, job, replace(step, to=job.state), job.state)
         return
     check_content(session, job)

@@ -15,7 +15,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from storage.database import Database
 from storage.deliveries import add_deliveries, redeliver_all, redeliver_unreached
 from storage.errors import ForbiddenTransition, InstancesRemoved, LeaseLost, NotFound
-from storage.records import JobEvent, JobRecord, NewResult, ResultRecord
+from storage.records import JobEvent, JobRecord, NewResult, Rejection, ResultRecord
 from storage.settling import count_removed
 from storage.states import RETRYABLE_STATES, FailureCode, JobState
 from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow
@@ -92,7 +92,7 @@ class Jobs:
             job = _held_job(session, job_id, worker)
             step = Step(to=JobState.PRODUCED, actor=worker, now=now, detail=_roles(results))
             move(session, job, step, summary=dict(summary))
-            session.add_all(ResultRow(job_id=job_id, **vars(result)) for result in results)
+            _add_results(session, job_id, results)
             add_deliveries(session, job_id, destinations, now)
             if not destinations:
                 detail = "no destination is set"
@@ -101,10 +101,8 @@ class Jobs:
                 )
             return record_of(JobRecord, job)
 
-    def reject(
-        self, job_id: int, worker: str, reason_code: str, sentence: str, now: datetime
-    ) -> JobRecord:
-        """Say that the series is unsuitable, and why.
+    def reject(self, job_id: int, worker: str, rejection: Rejection, now: datetime) -> JobRecord:
+        """Say that the series is unsuitable, and why; a report that says so goes its way.
 
         Raises
         ------
@@ -112,8 +110,12 @@ class Jobs:
         """
         with job_transaction(self._database) as session:
             job = _held_job(session, job_id, worker)
+            sentence = rejection.sentence
             step = Step(to=JobState.REJECTED, actor=worker, now=now, detail=sentence)
-            move(session, job, step, reason_code=reason_code, reason=sentence)
+            move(session, job, step, reason_code=rejection.reason_code, reason=sentence)
+            if rejection.results:
+                _add_results(session, job_id, rejection.results)
+                add_deliveries(session, job_id, rejection.destinations, now)
             return record_of(JobRecord, job)
 
     def fail_attempt(
@@ -183,7 +185,7 @@ class Jobs:
                 raise ForbiddenTransition(job_id, job.state, "be retried")
             check_content(session, job)
             has_results = session.scalar(select(exists().where(ResultRow.job_id == job_id)))
-            if has_results and not removed:
+            if has_results and not removed and job.state is not JobState.REJECTED:
                 step = Step(to=JobState.DELIVERING, actor=actor, now=now, detail="retry delivery")
                 redeliver_unreached(session, job, step)
             else:
@@ -308,6 +310,10 @@ def _held_job(session: Session, job_id: int, worker: str) -> JobRow:
     if job.state is not JobState.RUNNING or job.worker != worker:
         raise LeaseLost(job_id, worker, job.state)
     return job
+
+
+def _add_results(session: Session, job_id: int, results: Sequence[NewResult]) -> None:
+    session.add_all(ResultRow(job_id=job_id, **vars(result)) for result in results)
 
 
 def _start_over(session: Session, job: JobRow, step: Step) -> None:

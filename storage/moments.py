@@ -37,13 +37,15 @@ def _leased(table: type[LeasedRow], waits: ColumnElement[bool]) -> _Kind:
     return _Kind(waits, table.updated_at, more)
 
 
-_UNDER_WAY = select(JobRow.id).where(JobRow.state.in_([JobState.PRODUCED, JobState.DELIVERING]))
+_SENDING = select(JobRow.id).where(
+    JobRow.state.in_([JobState.PRODUCED, JobState.DELIVERING, JobState.REJECTED])
+)
 _KINDS = (
     _Kind(not_(SeriesRow.settled), SeriesRow.last_received_at, [SeriesRow.counted_at]),
     _Kind(JobRow.state == JobState.RUNNING, JobRow.updated_at, [JobRow.lease_until]),
     _leased(
         DeliveryRow,
-        DeliveryRow.job_id.in_(_UNDER_WAY) & (DeliveryRow.state == DeliveryState.PENDING),
+        DeliveryRow.job_id.in_(_SENDING) & (DeliveryRow.state == DeliveryState.PENDING),
     ),
     _leased(ProofRow, ProofRow.state == ProofState.WAITING),
     _Kind(ProofRow.state == ProofState.WAITING, ProofRow.asked_at),

@@ -1,6 +1,6 @@
 """What callers get from storage, and what they hand in: frozen values, times aware and in UTC."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -166,6 +166,16 @@ class NewResult:
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """Why a series is unsuitable, and the report that says so."""
+
+    reason_code: str
+    sentence: str
+    results: Sequence[NewResult] = ()
+    destinations: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,8 @@ class JobState(StrEnum):
     CONFIRMED = "CONFIRMED"
     """The destinations have proven that they keep the results."""
     REJECTED = "REJECTED"
-    """The series is unsuitable; reason code and sentence say why."""
+    """The series is unsuitable; reason code and sentence say why, and so does a report, whose
+    deliveries go on beside."""
     FAILED = "FAILED"
     """We could not; the attempts or the time are used up."""
     CANCELED = "CANCELED"
@@ -105,6 +106,7 @@ JOB_TRANSITIONS: Mapping[tuple[JobState, JobState], str] = MappingProxyType(
         (_S.CONFIRMED, _S.QUEUED): "administrator: retries, because the results were removed",
         (_S.CONFIRMED, _S.SUPERSEDED): "scheduler: the series has changed",
         (_S.REJECTED, _S.QUEUED): "administrator: retries",
+        (_S.REJECTED, _S.SUPERSEDED): "scheduler: the series has changed",
         (_S.FAILED, _S.QUEUED): "administrator: retries",
         (_S.FAILED, _S.DELIVERING): "administrator: retries or re-sends results that exist",
         (_S.CANCELED, _S.QUEUED): "administrator: retries",

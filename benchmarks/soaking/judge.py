@@ -84,6 +84,8 @@ class Judge:
             yield f"is {outcome}, not {case.template.outcome}: {jobs[0].reason if jobs else ''}"
         for job in jobs[1:]:
             yield from self._older_problems(job)
+        if jobs and jobs[0].state is JobState.REJECTED:
+            yield from self._refusal_problems(jobs[0])
         if jobs and jobs[0].state in SENT:
             yield from self._result_problems(jobs[0], instances)
             yield from self._number_problems(case, jobs[0])
@@ -131,6 +133,17 @@ class Judge:
             uids = {one.sop_instance_uid for one in self._services.jobs.results(job.id)}
             self._accounted |= uids
             self._verdict.older_results += len(uids & set(self._archive))
+
+    def _refusal_problems(self, job: JobRecord) -> Iterator[str]:
+        """Look for the report that says why a series was rejected."""
+        results = self._services.jobs.results(job.id)
+        if [one.role for one in results] != ["sr"]:
+            yield f"job {job.id} has {len(results)} results"
+        for result in results:
+            self._accounted.add(result.sop_instance_uid)
+            self._verdict.results += 1
+            if result.sop_instance_uid not in self._archive:
+                yield f"the report of job {job.id} is not in the archive"
 
     def _result_problems(self, job: JobRecord, instances: Sequence[Dataset]) -> Iterator[str]:
         """Look for the results in the archive, as they were made, of exactly these instances."""

@@ -216,6 +216,12 @@ def test_skipped_series_says_why(shared_node, storescu, synthetic_ct, tmp_path: 
     assert (decision["action"], decision["rule"]) == ("skip", "localizer")
 
 
+def _judgement(report: Path) -> str:
+    """Give the code that a report on a rejected series ends with."""
+    evaluations = dcmread(report).ContentSequence[-1]
+    return str(evaluations.ContentSequence[0].ConceptCodeSequence[0].CodeValue)
+
+
 def test_gap_is_rejected_with_its_code(
     shared_node, shared_archive, storescu, make_ct, tmp_path: Path
 ):
@@ -231,6 +237,8 @@ def test_gap_is_rejected_with_its_code(
     job = node.wait_for_state(JobState.REJECTED)
     assert job.reason_code == "MISSING_SLICE"
     assert job.reason
+    [report] = wait_until(shared_archive.files, "the report on it")
+    assert _judgement(report) == "missing-slice"
     # The missing slice arrives late: the series opens again and is processed after all.
     late = tmp_path / "late"
     late.mkdir()
@@ -238,7 +246,12 @@ def test_gap_is_rejected_with_its_code(
     send(storescu, late, node.port)
     wait_until(lambda: node.job().id != job.id, "there is a second job")
     node.wait_for_state(JobState.DELIVERED)
-    assert len(shared_archive.files()) == 2
+    stored = [dcmread(path) for path in shared_archive.files() if path != report]
+    [newer] = [one for one in stored if one.Modality == "SR"]
+    assert {one.Modality for one in stored} == {"SEG", "SR"}
+    [named] = newer.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    [instance] = named.ReferencedSOPSequence
+    assert instance.ReferencedSOPInstanceUID == dcmread(report).SOPInstanceUID
 
 
 @pytest.mark.real
@@ -273,10 +286,12 @@ def test_crlm_ct_1004(shared_node, shared_archive, storescu, real_series):
 
 
 @pytest.mark.real
-def test_three_slices_are_too_few(shared_node, storescu, real_series):
+def test_three_slices_are_too_few(shared_node, shared_archive, storescu, real_series):
     send(storescu, real_series("dcmqi_ct-3slice") / "ct", shared_node.port)
     job = shared_node.wait_for_state(JobState.REJECTED)
     assert job.reason_code == "TOO_FEW_SLICES"
+    [report] = wait_until(shared_archive.files, "the report on it")
+    assert _judgement(report) == "too-few-slices"
     assert re.search(r"\b3\b", job.reason)
 
 

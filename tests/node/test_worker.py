@@ -111,7 +111,7 @@ def test_a_repeat_makes_the_same_bytes(hold):
 
 
 def test_too_few_slices_are_rejected(hold):
-    held = hold(late=3)
+    held = hold(late=3, results={"report_rejected": False})
     job = held.queue()
     work(held)
     job = held.services.jobs.get(job.id)
@@ -119,11 +119,40 @@ def test_too_few_slices_are_rejected(hold):
     assert_no_trace(held, job.id)
 
 
+def test_a_rejected_series_gives_a_report_that_says_why(hold):
+    peer = {"ae_title": "ONE", "host": "127.0.0.1", "roles": ["destination"]}
+    held = hold(late=3, peers={"one": peer})
+    job = held.queue()
+    work(held)
+    assert held.services.jobs.get(job.id).state is JobState.REJECTED
+    [result] = held.services.jobs.results(job.id)
+    report = dcmread(held.services.files.result_folder(job.id) / result.path)
+    assert report.SOPInstanceUID == result.sop_instance_uid
+    assert report.ContentSequence[-1].ContentSequence[0].ConceptCodeSequence[0].CodeValue == (
+        "too-few-slices"
+    )
+    [delivery] = held.services.deliveries.list_deliveries(job.id)
+    assert delivery.destination == "one"
+
+
+def test_a_report_that_cannot_be_written_keeps_no_series_from_its_end(hold, monkeypatch, caplog):
+    def broken(*_: object) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr("node.worker.write_refusal", broken)
+    held = hold(late=3)
+    job = held.queue()
+    work(held)
+    assert held.services.jobs.get(job.id).state is JobState.REJECTED
+    assert "no report can be written" in caplog.text
+    assert_no_trace(held, job.id)
+
+
 def test_no_liver_is_rejected(hold):
     def no_liver() -> None:
         raise LiverNotFound("nothing there")
 
-    held = hold()
+    held = hold(results={"report_rejected": False})
     job = held.queue()
     work(held, Raising(no_liver))
     job = held.services.jobs.get(job.id)
@@ -139,7 +168,7 @@ def test_a_stream_that_kills_its_decoder_is_rejected(hold, small_ct, tmp_path):
     frame_of_16_bits = b"\xff\xc3\x00\x0b\x10"
     assert frame_of_16_bits in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(frame_of_16_bits, frame_of_16_bits[:-1] + b"\x11"))
-    held = hold(late=1)
+    held = hold(late=1, results={"report_rejected": False})
     held.receive(path)
     job = held.queue()
     work(held)

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from config.settings import RuleAction
 from storage.errors import NotFound
 from storage.open_series import Patience
+from storage.records import Rejection
 from storage.states import AddOutcome, JobState
 
 SERIES = "1.2.3.4"
@@ -190,7 +191,7 @@ STATES_AFTER_A_LATE_SLICE = {
     "produced": "SUPERSEDED",
     "delivering": "SUPERSEDED",
     "delivered": "SUPERSEDED",
-    "rejected": "REJECTED",
+    "rejected": "SUPERSEDED",
     "failed": "FAILED",
     "canceled": "CANCELED",
 }
@@ -208,7 +209,9 @@ def bring_to(node: Any, state: str, moment: Any) -> None:
     if state == "delivered":
         node.deliver("backup")
     if state == "rejected":
-        node.jobs.reject(1, "w1", "NOT_CT", "It is no CT.", moment(30))
+        node.jobs.reject(
+            1, "w1", Rejection(reason_code="NOT_CT", sentence="It is no CT."), moment(30)
+        )
     if state == "failed":
         node.jobs.fail_attempt(1, "w1", "boom", 1, moment(30))
     if state == "canceled":

@@ -6,6 +6,7 @@ from sqlalchemy.dialects import postgresql
 
 from storage.deliveries import claim_statement
 from storage.errors import ForbiddenTransition, LeaseLost, NotFound, SeriesChanged
+from storage.records import NewResult, Rejection
 from storage.states import DeliveryState, JobState
 
 
@@ -212,3 +213,61 @@ def test_a_claim_uses_the_index(node: Any, moment: Any) -> None:
 def test_on_postgresql_senders_do_not_wait_for_each_other(moment: Any) -> None:
     statement = claim_statement("s1", "pacs", 30, moment(0))
     assert "FOR UPDATE SKIP LOCKED" in str(statement.compile(dialect=postgresql.dialect()))
+
+
+def reject(node: Any, moment: Any) -> Any:
+    """Reject a job; a report goes to one destination."""
+    node.running()
+    rejection = Rejection(
+        reason_code="MISSING_SLICE",
+        sentence="A slice is missing.",
+        results=[
+            NewResult(
+                role="sr",
+                path="sr.dcm",
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+                sop_instance_uid="2.25.2",
+                series_instance_uid="2.25.102",
+            )
+        ],
+        destinations=["pacs"],
+    )
+    return node.jobs.reject(1, "w1", rejection, moment(30))
+
+
+def test_the_report_on_a_rejected_series_goes_its_way(node: Any, moment: Any) -> None:
+    assert reject(node, moment).state is JobState.REJECTED
+    job = node.deliver()
+    assert job.state is JobState.REJECTED
+    [delivery] = node.deliveries.list_deliveries(1)
+    assert delivery.state is DeliveryState.DELIVERED
+    assert node.jobs.count_by_state() == {JobState.REJECTED: 1}
+
+
+def test_a_report_that_is_given_up_leaves_the_job_rejected(node: Any, moment: Any) -> None:
+    reject(node, moment)
+    delivery = node.claim()
+    job = node.deliveries.attempt_failed(delivery.id, "s1", "is down", None, moment(41))
+    assert (job.state, job.reason_code) == (JobState.REJECTED, "MISSING_SLICE")
+    assert "pacs: is down" in node.jobs.events(1)[-1].detail
+    node.deliveries.resend(1, ["pacs"], "admin", moment(50))
+    assert node.deliver(second=60).state is JobState.REJECTED
+
+
+def test_a_rejected_job_that_is_retried_is_worked_on_again(node: Any, moment: Any) -> None:
+    reject(node, moment)
+    node.deliver()
+    assert node.jobs.retry(1, "admin", moment(50)).state is JobState.QUEUED
+    assert node.jobs.results(1) == []
+    assert node.claim(second=51) is None
+    node.jobs.claim("w1", 30, moment(52))
+    node.produce(1)
+    assert node.deliver(second=60).state is JobState.DELIVERED
+
+
+def test_late_slices_end_the_delivery_of_a_report(node: Any, moment: Any) -> None:
+    reject(node, moment)
+    node.receive(2, second=40)
+    node.settle(second=60)
+    assert node.jobs.get(1).state is JobState.SUPERSEDED
+    assert node.claim(second=70) is None

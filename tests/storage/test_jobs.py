@@ -6,6 +6,7 @@ from sqlalchemy.dialects import postgresql
 
 from storage.errors import ForbiddenTransition, LeaseLost, NotFound, SeriesChanged, StaleJob
 from storage.jobs import claim_statement
+from storage.records import Rejection
 from storage.states import DeliveryState, JobState
 from storage.tables import JobRow
 
@@ -43,7 +44,9 @@ WORKER_CALLS = {
     "produced": lambda jobs, worker, now: jobs.produced(
         1, worker, results=[], destinations=["pacs"], summary={"a": 1}, now=now
     ),
-    "reject": lambda jobs, worker, now: jobs.reject(1, worker, "NOT_CT", "No CT.", now),
+    "reject": lambda jobs, worker, now: jobs.reject(
+        1, worker, Rejection(reason_code="NOT_CT", sentence="No CT."), now
+    ),
     "fail_attempt": lambda jobs, worker, now: jobs.fail_attempt(1, worker, "boom", 3, now),
     "release": lambda jobs, worker, now: jobs.release(1, worker, now),
 }
@@ -113,7 +116,12 @@ def test_a_production_that_fails_half_way_leaves_nothing(node: Any, moment: Any)
 
 def test_reject(node: Any, moment: Any) -> None:
     node.running()
-    job = node.jobs.reject(1, "w1", "TOO_FEW_SLICES", "The series has too few.", moment(30))
+    job = node.jobs.reject(
+        1,
+        "w1",
+        Rejection(reason_code="TOO_FEW_SLICES", sentence="The series has too few."),
+        moment(30),
+    )
     assert (job.state, job.reason_code) == (JobState.REJECTED, "TOO_FEW_SLICES")
     assert (job.reason, job.finished_at) == ("The series has too few.", moment(30))
     assert node.jobs.events(1)[-1].detail == "The series has too few."
@@ -163,7 +171,7 @@ def test_jobs_of_dead_workers_go_on_and_poison_ends(node: Any, moment: Any) -> N
 def test_retry_starts_anew(node: Any, moment: Any, end: str) -> None:
     node.running()
     if end == "rejected":
-        node.jobs.reject(1, "w1", "NOT_CT", "No CT.", moment(30))
+        node.jobs.reject(1, "w1", Rejection(reason_code="NOT_CT", sentence="No CT."), moment(30))
     elif end == "failed":
         node.jobs.fail_attempt(1, "w1", "boom", 1, moment(30))
     else:
@@ -212,7 +220,7 @@ def test_only_ended_jobs_are_retried(node: Any, moment: Any, state: str) -> None
 
 def test_a_job_for_outdated_content_is_not_retried(node: Any, moment: Any) -> None:
     node.running()
-    node.jobs.reject(1, "w1", "MISSING_SLICE", "A slice is missing.", moment(30))
+    node.jobs.fail_attempt(1, "w1", "boom", 1, moment(30))
     node.receive(2, second=40)
     for _ in range(2):
         with pytest.raises(SeriesChanged, match="more instances"):

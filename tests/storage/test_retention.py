@@ -4,6 +4,7 @@ import pytest
 
 from config.settings import RetentionSettings, RuleAction
 from storage.errors import ForbiddenTransition, InstancesRemoved, ResultsRemoved
+from storage.records import Rejection
 from storage.retention import HoldingKind, Retention
 from storage.states import DeliveryState, JobState
 
@@ -206,7 +207,7 @@ def test_a_delivered_job_whose_results_are_there_is_not_retried(node: Any, momen
 
 def test_a_rejected_job_whose_series_is_gone_says_so(node: Any, keep: Any, moment: Any) -> None:
     node.running()
-    node.jobs.reject(1, "w1", "NOT_CT", "It is no CT.", moment(30))
+    node.jobs.reject(1, "w1", Rejection(reason_code="NOT_CT", sentence="It is no CT."), moment(30))
     assert len(run(keep(unused_days=1), moment(9 * DAY_S))) == 1
     with pytest.raises(InstancesRemoved, match=r"1 instances of series 1\.2\.3\.4"):
         node.jobs.retry(1, "admin", moment(10 * DAY_S))

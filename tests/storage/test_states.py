@@ -11,7 +11,7 @@ PERMITTED = {
     "DELIVERING": "DELIVERED FAILED CANCELED SUPERSEDED",
     "DELIVERED": "CONFIRMED DELIVERING QUEUED SUPERSEDED",
     "CONFIRMED": "DELIVERING QUEUED SUPERSEDED",
-    "REJECTED": "QUEUED",
+    "REJECTED": "QUEUED SUPERSEDED",
     "FAILED": "QUEUED DELIVERING",
     "CANCELED": "QUEUED DELIVERING",
     "SUPERSEDED": "",
@@ -49,7 +49,6 @@ def test_retry_leads_to_the_queue() -> None:
 
 def test_ended_jobs_that_gave_no_result_are_not_superseded() -> None:
     assert {s.value for s in JobState if not can_supersede(s)} == {
-        "REJECTED",
         "FAILED",
         "CANCELED",
         "SUPERSEDED",
