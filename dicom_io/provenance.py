@@ -91,6 +91,12 @@ class SeriesHistory:
     predecessor: ReportReference | None = None
     """The report on an earlier state of the series, which the new one takes the place of."""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What of it makes the content of a report another one."""
+        predecessor = self.predecessor
+        return self.remark, "" if predecessor is None else predecessor.sop_instance_uid
+
 
 NOTHING_KNOWN = SeriesHistory()
 """Of files that a person has chosen."""

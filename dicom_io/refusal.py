@@ -19,7 +19,7 @@ from dicom_io.headers import check_uid, read_attributes
 from dicom_io.identity import IDENTITY, identity_differences
 from dicom_io.provenance import NOT_REVIEWED, InstanceUids, observation_context
 from dicom_io.results import ResultContext, ResultFile, ResultRole, sync_folder, write_object
-from dicom_io.sr import ReportContent, build_document, build_evaluations
+from dicom_io.sr import ReportContent, build_document, build_evaluations, list_predecessors
 from dicom_io.uids import derive_uid
 from dicom_io.values import read_text
 from inference.manifest import ModelIdentity
@@ -61,7 +61,8 @@ def write_refusal(
     Returns
     -------
     list[ResultFile]
-        The report; nothing where no instance says whose it is.
+        The report; nothing where no instance says whose it is, or where they are of several
+        patients: then nobody knows in whose record it belongs.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def write_refusal(
         If the file cannot be written.
     """
     instances = _readable(paths)
-    if not instances:
+    if len({read_text(instance, "PatientID") for instance in instances}) != 1:
         return []
     provenance = context.provenance(model)
     code = codes.refusal_code(refusal.reason)
@@ -80,7 +81,12 @@ def write_refusal(
     root.ContentSequence.append(
         build_evaluations([(codes.EVALUABILITY, code)], filter(None, sentences))
     )
-    content = ReportContent(root=root, evidence=[_reference(one) for one in instances])
+    study_uid = read_text(instances[0], "StudyInstanceUID")
+    content = ReportContent(
+        root=root,
+        evidence=[_reference(one) for one in instances],
+        previous_versions=list_predecessors(context.history, study_uid),
+    )
     uids = _uids(instances, refusal, context, model)
     document = build_document(
         content, instances[0], uids, settings=context.settings, provenance=provenance
@@ -148,6 +154,7 @@ def _uids(
         model.digest,
         context.software_version,
         context.settings.model_dump_json(),
+        *context.history.key,
         "refusal",
     )
     return InstanceUids(

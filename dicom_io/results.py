@@ -140,11 +140,9 @@ def _content_key(source: SourceSeries, segmentation: Segmentation) -> str:
 
 def _instance_uids(basis: ResultBasis, content_key: str, role: ResultRole) -> InstanceUids:
     """Derive the UIDs of an object from all that makes its content."""
-    predecessor = basis.history.predecessor
     parts = (
         content_key,
-        basis.history.remark,
-        "" if predecessor is None else predecessor.sop_instance_uid,
+        *basis.history.key,
         basis.provenance.software_version,
         basis.settings.model_dump_json(),
         role.value,

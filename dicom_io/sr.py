@@ -23,6 +23,7 @@ from dicom_io.provenance import (
     InstanceUids,
     Provenance,
     ResultBasis,
+    SeriesHistory,
     equipment,
     observation_context,
     sr_algorithm_identification,
@@ -119,7 +120,7 @@ def build_sr(
     content = ReportContent(
         root=report[0],
         evidence=[*basis.images.datasets, seg],
-        previous_versions=_predecessors(basis),
+        previous_versions=list_predecessors(basis.history, basis.source.study_instance_uid),
     )
     first = basis.source.datasets[0]
     return build_document(content, first, uids, settings=settings, provenance=provenance)
@@ -368,13 +369,13 @@ def _remarks(basis: ResultBasis) -> Iterator[str]:
         yield f"The series is incomplete: {remark}"
 
 
-def _predecessors(basis: ResultBasis) -> list[Dataset] | None:
-    """Refer to the report that this one takes the place of (PS3.3 C.17.2, A360)."""
-    predecessor = basis.history.predecessor
+def list_predecessors(history: SeriesHistory, study_uid: str) -> list[Dataset] | None:
+    """Name the report of the same study that a new one takes the place of (PS3.3 C.17.2, A360)."""
+    predecessor = history.predecessor
     if predecessor is None:
         return None
     item = Dataset()
-    item.StudyInstanceUID = basis.source.study_instance_uid
+    item.StudyInstanceUID = study_uid
     item.SeriesInstanceUID = predecessor.series_instance_uid
     item.SOPClassUID = predecessor.sop_class_uid
     item.SOPInstanceUID = predecessor.sop_instance_uid

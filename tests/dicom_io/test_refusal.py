@@ -1,15 +1,18 @@
 """The report on a series that cannot be evaluated."""
 
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import highdicom as hd
 import pytest
 from pydicom import dcmread
+from pydicom.uid import Comprehensive3DSRStorage
 
 from config.settings import ResultSettings
 from dicom_io import codes
 from dicom_io.errors import RejectionReason
+from dicom_io.provenance import ReportReference, SeriesHistory
 from dicom_io.refusal import Refusal, write_refusal
 from dicom_io.results import ResultContext
 from inference.manifest import ModelIdentity
@@ -69,6 +72,27 @@ def test_what_cannot_be_read_is_left_out(paths, tmp_path):
     for path in paths:
         path.write_bytes(b"nothing")
     assert write(paths, tmp_path / "none") == []
+
+
+def test_it_names_the_report_that_it_takes_the_place_of(paths, tmp_path):
+    [plain] = write(paths, tmp_path / "plain")
+    earlier = ReportReference(
+        sop_class_uid=Comprehensive3DSRStorage,
+        sop_instance_uid="2.25.1",
+        series_instance_uid="2.25.2",
+    )
+    context = replace(CONTEXT, history=SeriesHistory(predecessor=earlier))
+    [written] = write_refusal(paths, Refusal(REASON), tmp_path, context, MODEL)
+    named = dcmread(written.path).PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.1"
+    assert written.sop_instance_uid != plain.sop_instance_uid
+
+
+def test_of_several_patients_nobody_gets_a_report(paths, tmp_path):
+    other = dcmread(paths[3])
+    other.PatientID = "another"
+    other.save_as(paths[3])
+    assert write(paths, tmp_path / "out", RejectionReason.MIXED_SERIES) == []
 
 
 def test_each_reason_has_a_code_of_its_own():
