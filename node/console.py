@@ -97,7 +97,7 @@ def print_measurements(report: dict[str, Any]) -> None:
         ]
         for lesion in report["lesions"]
     ]
-    columns = ["finding", "volume ml", "diameters mm", "in slice", "to surface mm", "mean HU"]
+    columns = ["finding", "ml", "diameters mm", "slice", "depth mm", "mean HU"]
     print_table("Measurements (AI result, not reviewed)", columns, rows)
     out.print(report["summary"]["sentence"])
     for doubt in report.get("doubts", ()):
