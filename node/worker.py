@@ -99,11 +99,6 @@ class Worker:
                 self._work(job, lease)
         except (LeaseLost, StaleJob, JobPutBack):
             raise
-        except UnsuitableSeries as error:
-            self._reject(job, error.reason, str(error), error.detail)
-        except LiverNotFound:
-            missing = RejectionReason.LIVER_NOT_FOUND
-            self._reject(job, missing, missing.sentence, "")
         except Exception as error:
             if is_disk_full(error):
                 raise DiskShort(0, 1) from error
@@ -121,6 +116,11 @@ class Worker:
         folder = self._services.files.new_result_folder(job.id)
         try:
             self._keep(job, folder, self._produce(job, folder, lease))
+        except UnsuitableSeries as error:
+            self._reject(job, folder, str(error), Refusal(error.reason, error.detail))
+        except LiverNotFound:
+            missing = RejectionReason.LIVER_NOT_FOUND
+            self._reject(job, folder, missing.sentence, Refusal(missing))
         finally:
             # Kept results have left this folder; what did not get so far is worth nothing.
             shutil.rmtree(folder, ignore_errors=True)
@@ -181,24 +181,23 @@ class Worker:
             now=utc_now(),
         )
 
-    def _reject(self, job: JobRecord, reason: RejectionReason, sentence: str, detail: str) -> None:
+    def _reject(self, job: JobRecord, folder: Path, sentence: str, refusal: Refusal) -> None:
         settings = self._services.settings
         wanted = settings.results.report_rejected
         rejection = Rejection(
-            reason_code=reason.value,
+            reason_code=refusal.reason.value,
             sentence=sentence,
-            results=self._report(job, Refusal(reason, detail)) if wanted else (),
+            results=self._report(job, folder, refusal) if wanted else (),
             destinations=sorted(settings.destinations),
         )
         self._services.jobs.reject(job.id, self._name, rejection, utc_now())
 
-    def _report(self, job: JobRecord, refusal: Refusal) -> list[NewResult]:
+    def _report(self, job: JobRecord, folder: Path, refusal: Refusal) -> list[NewResult]:
         """Write the report on a series that cannot be evaluated.
 
         Where that fails, the job is REJECTED all the same: it says why, and nothing is gained by
-        trying again.
+        trying again. A full disk is no fault of the job; it goes back.
         """
-        folder = self._services.files.new_result_folder(job.id)
         context = make_context(self._services.settings, job.created_at, self._history(job))
         model = self._segmenter.identity
         try:
@@ -207,11 +206,11 @@ class Worker:
                 self._services.files.commit_results(job.id, folder)
         except (StorageError, JobPutBack):
             raise
-        except Exception:
+        except Exception as error:
+            if is_disk_full(error):
+                raise
             logger.exception("no report can be written", extra={"action": "refuse"})
             return []
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return [_new_result(result) for result in written]
 
 

@@ -1,5 +1,6 @@
 """Each outcome of a job, with a test double of the network and real stores."""
 
+import errno
 import multiprocessing
 import threading
 import time
@@ -13,10 +14,12 @@ from pydicom import dcmread
 from pydicom.uid import JPEGLosslessSV1
 
 from dicom_io.ct_encoding import save_instance
+from dicom_io.refusal import write_refusal
 from inference.errors import LiverNotFound
 from node.clock import utc_now
 from node.services import open_services
 from node.worker import Worker
+from storage.errors import DiskShort
 from storage.states import JobState
 
 
@@ -146,6 +149,36 @@ def test_a_report_that_cannot_be_written_keeps_no_series_from_its_end(hold, monk
     assert held.services.jobs.get(job.id).state is JobState.REJECTED
     assert "no report can be written" in caplog.text
     assert_no_trace(held, job.id)
+
+
+def test_a_full_disk_is_no_reason_to_go_without_a_report(hold, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("node.worker.write_refusal", full)
+    held = hold(late=3)
+    job = held.queue()
+    with pytest.raises(DiskShort):
+        work(held)
+    job = held.services.jobs.get(job.id)
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+    assert_no_trace(held, job.id)
+
+
+def test_the_job_is_held_while_its_report_is_written(hold, monkeypatch):
+    lost = []
+
+    def slow(*arguments: object) -> object:
+        time.sleep(1.5)
+        lost.extend(held.services.jobs.release_abandoned(3, utc_now()))
+        return write_refusal(*arguments)
+
+    monkeypatch.setattr("node.worker.write_refusal", slow)
+    held = hold(late=3, queue={"lease_s": 1.0})
+    job = held.queue()
+    work(held)
+    assert lost == []
+    assert held.services.jobs.get(job.id).state is JobState.REJECTED
 
 
 def test_no_liver_is_rejected(hold):
