@@ -1,11 +1,11 @@
 """Ask a sender by C-FIND how many instances a series has of which it sends some."""
 
 import logging
-from datetime import timedelta
+import time
 
 from dicom_io.values import read_count
 from node.clock import utc_now
-from node.errors import NodeError
+from node.errors import NodeError, PeerRefused
 from node.query import find, make_key
 from node.services import Services
 from storage.open_series import Patience
@@ -13,7 +13,7 @@ from storage.records import SeriesRecord
 
 logger = logging.getLogger(__name__)
 
-PAUSE = timedelta(seconds=10)
+PAUSE_S = 10.0
 """After a question that failed."""
 
 
@@ -35,26 +35,30 @@ class Counter:
         self._name = name
         self._peer = services.settings.counting[name]
         self._patience = patience
-        self._next_at = utc_now()
+        self._pause_until_s = 0.0
         self.trouble = ""
         """What went wrong with the last question, in words."""
 
     def count(self) -> None:
-        """Ask about each series of which the number is wanted, until a question fails."""
-        now = utc_now()
-        if now < self._next_at:
+        """Ask about each series of which the number is wanted; pause where a question failed."""
+        if time.monotonic() < self._pause_until_s:
             return
-        open_series = self._services.open_series
-        for series in open_series.list_uncounted(self._peer.ae_title, self._patience, now):
+        open_series, problem = self._services.open_series, ""
+        for series in open_series.list_uncounted(self._peer.ae_title, self._patience, utc_now()):
             asked_at = utc_now()
             try:
                 count = self._ask(series)
+            except PeerRefused as error:
+                # It may answer for the others.
+                problem = str(error)
             except (NodeError, OSError) as error:
-                self._tell(str(error))
-                self._next_at = utc_now() + PAUSE
-                return
-            self.trouble = ""
-            open_series.note_count(series.series_uid, count, asked_at)
+                problem = str(error)
+                break
+            else:
+                open_series.note_count(series.series_uid, count, asked_at)
+        self._tell(problem)
+        if problem:
+            self._pause_until_s = time.monotonic() + PAUSE_S
 
     def _ask(self, series: SeriesRecord) -> int:
         """Take what the peer says of the series, or count what it lists (PS3.4 C.6.2.1.3)."""
@@ -68,8 +72,9 @@ class Counter:
         return len(find(node, self._peer, make_key("IMAGE", **uids, SOPInstanceUID="")))
 
     def _tell(self, problem: str) -> None:
-        """Say what went wrong, once for as long as it lasts."""
-        trouble = f"{self._name} cannot be asked for the number of instances: {problem}"
-        if trouble != self.trouble:
+        """Say what went wrong, once for as long as it lasts; empty where nothing did."""
+        what = f"{self._name} cannot be asked for the number of instances: {problem}"
+        trouble = what if problem else ""
+        if trouble not in ("", self.trouble):
             logger.warning("%s", trouble, extra={"action": "count", "peer": self._name})
         self.trouble = trouble

@@ -45,7 +45,7 @@ SWEEP_S = 3600.0
 SPOOL_AGE = timedelta(hours=1)
 
 
-class Every(BaseTrigger):  # type: ignore[misc]
+class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler is not typed
     """Fires once in so many seconds, counted from the last time that it did.
 
     APScheduler's own interval goes through all times that were missed, which are millions when the

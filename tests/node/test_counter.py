@@ -8,8 +8,14 @@ import pytest
 from doubles import Held
 
 from benchmarks.peers import Orthanc
+from dicom_io.ct import write_ct_series
+from dicom_io.ct_attributes import CtIdentity
+from inference.phantom import PhantomSettings, make_phantom
+from node.errors import PeerRefused
 from node.exchange import send_files
+from node.query import find
 from node.scheduler import Scheduler
+from storage.records import JobRecord
 
 pytestmark = pytest.mark.peer
 
@@ -34,9 +40,13 @@ class Counting:
         return self.held.services.catalog.get_series(self.held.series_uid).waits_for
 
     @property
+    def all_jobs(self) -> list[JobRecord]:
+        return self.held.services.jobs.list_jobs()
+
+    @property
     def jobs(self) -> list[str]:
         """What was known to be missing when each job was made."""
-        return [job.remark for job in self.held.services.jobs.list_jobs()]
+        return [job.remark for job in self.all_jobs]
 
 
 @pytest.fixture
@@ -101,3 +111,22 @@ def test_a_series_that_the_archive_does_not_list_is_not_waited_for(make_counting
     counting = make_counting(quiet_s=0.0, late=0, archived=0)
     counting.tick()
     assert counting.jobs == [""]
+
+
+def test_a_series_that_is_refused_holds_up_no_other(make_counting, monkeypatch, tmp_path):
+    counting = make_counting(quiet_s=0.0, late=0)
+    other = make_phantom(
+        PhantomSettings(seed=2, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=())
+    )
+    for path in write_ct_series(other.volume, tmp_path / "b", identity=CtIdentity.from_seed(2)):
+        counting.held.receive(path, ae_title="ORTHANC")
+
+    def refuse_first(node, peer, key):
+        if key.SeriesInstanceUID == counting.held.series_uid:
+            raise PeerRefused("no such series")
+        return find(node, peer, key)
+
+    monkeypatch.setattr("node.counter.find", refuse_first)
+    counting.tick()
+    assert "no such series" in counting.scheduler.describe_trouble()
+    assert [job.series_uid != counting.held.series_uid for job in counting.all_jobs] == [True]
