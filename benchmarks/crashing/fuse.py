@@ -151,6 +151,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
+            # A loader is changed for this one module only, which mypy takes for a mistake.
             spec.loader.exec_module = functools.partial(  # type: ignore[method-assign]
                 self._load, spec.loader.exec_module
             )
