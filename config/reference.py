@@ -18,6 +18,7 @@ from config.settings import (
     Condition,
     PeerSettings,
     PollSettings,
+    ProfileSettings,
     RuleSettings,
     Settings,
     WebPeerSettings,
@@ -40,6 +41,7 @@ _NAMED_SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
         "peers.NAME with a url": WebPeerSettings,
         "peers.NAME.poll": PollSettings,
     },
+    "profiles": {"profiles.NAME": ProfileSettings},
     "rules": {"[[rules]]": RuleSettings, "A condition in `when`": Condition},
 }
 

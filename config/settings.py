@@ -4,6 +4,7 @@ Each field carries its unit in its name and its meaning in its description; ``he
 and ``docs/reference/settings.md`` are generated from this module.
 """
 
+from collections import Counter
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -52,6 +53,9 @@ ServiceUrl = Annotated[str, AfterValidator(_check_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Scalar = str | int | float | bool
 
+DEFAULT_PROFILE = "ohif"
+"""Segmentation and report in the forms that every viewer tried can show."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +88,43 @@ class Retrieval(StrEnum):
     """C-GET: on the association that asks for them; of a DICOMweb service, WADO-RS."""
     MOVE = "move"
     """C-MOVE: the peer sends them to our receiver, which must run and be known to it."""
+
+
+class ResultRole(StrEnum):
+    """Which of the result objects it is."""
+
+    SEG = "seg"
+    """The segmentation (PS3.3 A.51)."""
+    SR = "sr"
+    """The measurement report (PS3.16 TID 1500)."""
+    OVERLAY = "overlay"
+    """Color pictures of the slices with contours, and a summary page (PS3.3 A.8)."""
+    RTSTRUCT = "rtstruct"
+    """The contours as a structure set for radiotherapy (PS3.3 A.19)."""
+    PDF = "pdf"
+    """The report for people, as an encapsulated PDF (PS3.3 A.45.1)."""
+    KEY_OBJECTS = "key-objects"
+    """The slices with the largest diameter of each lesion (PS3.3 A.35.4)."""
+
+
+class SegmentationForm(StrEnum):
+    """How the voxels of a segmentation are written (PS3.3 C.8.20.2)."""
+
+    BINARY = "binary"
+    """One bit a voxel, a frame a segment and slice."""
+    LABELMAP = "labelmap"
+    """The number of its segment for each voxel, a frame a slice."""
+    FRACTIONAL = "fractional"
+    """The probability of liver and of tumor, 0 to 255."""
+
+
+class LesionForm(StrEnum):
+    """How many segments the lesions have."""
+
+    SEPARATE = "separate"
+    """One each, up to `results.max_lesion_segments`."""
+    TOGETHER = "together"
+    """One for all."""
 
 
 class RuleAction(StrEnum):
@@ -177,6 +218,10 @@ class PeerSettings(_Section):
         description="What a destination must do before a job is CONFIRMED, in this order: "
         "'commitment' (storage commitment), 'find' (list each object), 'get' (give each back).",
     )
+    profile: str = Field(
+        DEFAULT_PROFILE,
+        description="What a destination gets, and in which form: a name of [profiles].",
+    )
     networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
         description="Networks from which a source may call; empty means the addresses of `host`.",
@@ -232,6 +277,10 @@ class WebPeerSettings(_Section):
         (),
         description="What a destination must do before a job is CONFIRMED, in this order: "
         "'find' (list each object, QIDO-RS), 'get' (give each back, WADO-RS).",
+    )
+    profile: str = Field(
+        DEFAULT_PROFILE,
+        description="What a destination gets, and in which form: a name of [profiles].",
     )
     poll: PollSettings | None = Field(None, description="Look for new series there.")
 
@@ -532,6 +581,32 @@ class ResultSettings(_Section):
         max_length=64,
         description="Series description of the SR.",
     )
+    overlay_series_number: int = Field(9102, ge=1, description="Series number of the overlay.")
+    overlay_series_description: str = Field(
+        "AI liver contours, not reviewed",
+        max_length=64,
+        description="Series description of the overlay.",
+    )
+    rtstruct_series_number: int = Field(9103, ge=1, description="Series number of the RTSTRUCT.")
+    rtstruct_series_description: str = Field(
+        "AI liver contours for planning, not reviewed",
+        max_length=64,
+        description="Series description of the RTSTRUCT.",
+    )
+    pdf_series_number: int = Field(9104, ge=1, description="Series number of the PDF.")
+    pdf_series_description: str = Field(
+        "AI liver report, not reviewed",
+        max_length=64,
+        description="Series description of the PDF.",
+    )
+    key_objects_series_number: int = Field(
+        9105, ge=1, description="Series number of the key object selection."
+    )
+    key_objects_series_description: str = Field(
+        "AI liver key images, not reviewed",
+        max_length=64,
+        description="Series description of the key object selection.",
+    )
     tumor_type: Literal["neoplasm", "lesion"] = Field(
         "neoplasm", description="Segmented property type of the tumor segments."
     )
@@ -543,6 +618,73 @@ class ResultSettings(_Section):
         description="Send a report also on a series that cannot be evaluated, which says why.",
     )
     plausibility: PlausibilitySettings = PlausibilitySettings()
+
+    @model_validator(mode="after")
+    def _series_numbers_differ(self) -> "ResultSettings":
+        keys = [key for key in type(self).model_fields if key.endswith("_series_number")]
+        numbers = Counter(getattr(self, key) for key in keys)
+        alike = [key for key in keys if numbers[getattr(self, key)] > 1]
+        if alike:
+            raise ValueError(f"{' and '.join(alike)} must differ")
+        return self
+
+
+class ProfileSettings(_Section):
+    """What a destination gets, and in which form."""
+
+    objects: tuple[ResultRole, ...] = Field(
+        (ResultRole.SEG, ResultRole.SR),
+        min_length=1,
+        description="Which objects: 'seg', 'sr', 'overlay', 'rtstruct', 'pdf', 'key-objects'.",
+    )
+    segmentation: SegmentationForm = Field(
+        SegmentationForm.BINARY,
+        description="Form of the SEG: 'binary', 'labelmap', or 'fractional' (probabilities, with "
+        "lesions = 'together').",
+    )
+    lesions: LesionForm = Field(
+        LesionForm.SEPARATE,
+        description="'separate': a segment for each lesion; 'together': one tumor segment.",
+    )
+    empty_frames: bool = Field(
+        default=False, description="Keep frames of the SEG that have no voxel of their segment."
+    )
+    image_library: bool = Field(
+        default=False, description="List all source images in the SR (TID 1600): large and slow."
+    )
+    overlay_step_mm: float = Field(
+        3.0,
+        ge=0,
+        description="Least distance between slices of the overlay; those with the largest "
+        "diameters are always in it. 0 takes every slice with liver.",
+    )
+
+    @model_validator(mode="after")
+    def _measures_what_it_segments(self) -> "ProfileSettings":
+        if ResultRole.SR in self.objects and ResultRole.SEG not in self.objects:
+            raise ValueError("'sr' needs 'seg': its measurements cite the segments")
+        return self
+
+    @model_validator(mode="after")
+    def _probabilities_are_of_tumor(self) -> "ProfileSettings":
+        if self.segmentation is SegmentationForm.FRACTIONAL and self.lesions is LesionForm.SEPARATE:
+            raise ValueError(
+                "segmentation = 'fractional' needs lesions = 'together': the probability is that "
+                "of tumor, not that of one lesion"
+            )
+        return self
+
+
+def ready_made_profiles() -> dict[str, ProfileSettings]:
+    """Give the profiles that every node has."""
+    seg, sr, overlay = ResultRole.SEG, ResultRole.SR, ResultRole.OVERLAY
+    return {
+        DEFAULT_PROFILE: ProfileSettings(objects=(seg, sr)),
+        "slicer": ProfileSettings(objects=(seg, sr), empty_frames=True, image_library=True),
+        "orthanc": ProfileSettings(objects=(seg, sr, overlay, ResultRole.PDF)),
+        "sc-only": ProfileSettings(objects=(overlay,)),
+        "rt": ProfileSettings(objects=(ResultRole.RTSTRUCT,)),
+    }
 
 
 class DeliverySettings(_Section):
@@ -674,6 +816,11 @@ class Settings(BaseSettings):
     inference: InferenceSettings = InferenceSettings()
     queue: QueueSettings = QueueSettings()
     results: ResultSettings = ResultSettings()
+    profiles: dict[str, ProfileSettings] = Field(
+        default_factory=ready_made_profiles,
+        description="What destinations get; `peers.*.profile` names one. Ready-made are ohif, "
+        "slicer, orthanc, sc-only, rt; a section of such a name replaces it.",
+    )
     delivery: DeliverySettings = DeliverySettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
@@ -693,6 +840,11 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
+    @field_validator("profiles", mode="after")
+    @classmethod
+    def _add_ready_made(cls, own: dict[str, ProfileSettings]) -> dict[str, ProfileSettings]:
+        return ready_made_profiles() | own
+
     @model_validator(mode="after")
     def _tls_has_a_certificate(self) -> "Settings":
         wanting = [name for name, peer in self._entities.items() if peer.tls is not PeerTls.OFF]
@@ -701,9 +853,23 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _series_numbers_differ(self) -> "Settings":
-        if self.results.seg_series_number == self.results.sr_series_number:
-            raise ValueError("results.seg_series_number and results.sr_series_number must differ")
+    def _profiles_are_there(self) -> "Settings":
+        for name, peer in self.peers.items():
+            if peer.profile not in self.profiles:
+                known = ", ".join(sorted(self.profiles))
+                raise ValueError(f"peers.{name}.profile {peer.profile!r} is none of {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _probabilities_come_from_a_network(self) -> "Settings":
+        engine = self.inference.tumor_engine
+        for name, profile in self.delivered_profiles.items():
+            fractional = profile.segmentation is SegmentationForm.FRACTIONAL
+            if fractional and engine is not TumorEngine.NETWORK:
+                raise ValueError(
+                    f"profiles.{name}.segmentation is 'fractional', and inference.tumor_engine "
+                    f"{engine.value!r} gives no probabilities; choose 'binary', or 'network'"
+                )
         return self
 
     @property
@@ -717,6 +883,12 @@ class Settings(BaseSettings):
     def destinations(self) -> dict[str, AnyPeer]:
         """The peers that results are delivered to, by name."""
         return {k: p for k, p in self.peers.items() if PeerRole.DESTINATION in p.roles}
+
+    @property
+    def delivered_profiles(self) -> dict[str, ProfileSettings]:
+        """The profiles of the destinations, by name; the default where there is no destination."""
+        names = {peer.profile for peer in self.destinations.values()} or {DEFAULT_PROFILE}
+        return {name: self.profiles[name] for name in sorted(names)}
 
     @property
     def polled(self) -> dict[str, PollSettings]:

@@ -13,12 +13,13 @@ from highdicom.sr.templates import DEFAULT_LANGUAGE
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
+from config.settings import ResultRole
 from dicom_io import codes
 from dicom_io.errors import InvalidUid, RejectionReason, ResultMismatch, UndecodableInstance
 from dicom_io.headers import check_uid, read_attributes
 from dicom_io.identity import IDENTITY, identity_differences
 from dicom_io.provenance import NOT_REVIEWED, InstanceUids, observation_context
-from dicom_io.results import ResultContext, ResultFile, ResultRole, sync_folder, write_object
+from dicom_io.results import ResultContext, ResultFile, sync_folder, write_object
 from dicom_io.sr import ReportContent, build_document, build_evaluations, list_predecessors
 from dicom_io.uids import derive_uid
 from dicom_io.values import read_text

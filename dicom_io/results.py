@@ -6,13 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 
-from config.settings import ResultSettings
+from config.settings import ResultRole, ResultSettings
 from dicom_io.provenance import NOTHING_KNOWN, InstanceUids, Provenance, ResultBasis, SeriesHistory
 from dicom_io.seg import build_seg
 from dicom_io.segments import plan_segments
@@ -25,15 +24,6 @@ from inference.findings import Diameter, Findings, Lesion, Region, Segmentation
 from inference.manifest import ModelIdentity
 
 logger = logging.getLogger(__name__)
-
-
-class ResultRole(StrEnum):
-    """Which of the result objects it is."""
-
-    SEG = "seg"
-    """The segmentation."""
-    SR = "sr"
-    """The measurement report."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from config.settings import ResultRole
 from dicom_io.errors import RejectionReason, UnsuitableSeries
 from dicom_io.provenance import ReportReference, SeriesHistory
 from dicom_io.refusal import Refusal, write_refusal
-from dicom_io.results import ResultFile, ResultRole
+from dicom_io.results import ResultFile
 from inference.errors import LiverNotFound
 from inference.segment import Segmenter, load_segmenter
 from node.clock import utc_now
