@@ -1,13 +1,14 @@
 """Who made a result, with what and when: equipment, algorithm identification, dates."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 
 import highdicom as hd
 from pydicom import Dataset
 from pydicom.valuerep import DA, DT, TM
 
-from config.settings import ResultSettings
+from config.settings import DEFAULT_PROFILE, ProfileSettings, ResultSettings
 from dicom_io import codes
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import SourceImages
@@ -88,18 +89,31 @@ class SeriesHistory:
 
     remark: str = ""
     """A sentence on what is known to be missing."""
-    predecessor: ReportReference | None = None
-    """The report on an earlier state of the series, which the new one takes the place of."""
+    predecessors: Mapping[str, ReportReference] = field(default_factory=dict)
+    """By profile, the report on an earlier state of the series, which a new one replaces."""
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, ...]:
         """What of it makes the content of a report another one."""
-        predecessor = self.predecessor
-        return self.remark, "" if predecessor is None else predecessor.sop_instance_uid
+        return self.remark, *sorted({one.sop_instance_uid for one in self.predecessors.values()})
 
 
 NOTHING_KNOWN = SeriesHistory()
 """Of files that a person has chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audience:
+    """Who gets an object, and in which form."""
+
+    profiles: tuple[str, ...] = (DEFAULT_PROFILE,)
+    """Names of the profiles that want it in this form."""
+    form: ProfileSettings = field(default_factory=ProfileSettings)
+    """One of them."""
+
+
+EVERY_VIEWER = Audience()
+"""Those that read the default form."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -82,17 +82,18 @@ def write_refusal(
     root.ContentSequence.append(
         build_evaluations([(codes.EVALUABILITY, code)], filter(None, sentences))
     )
+    profiles = tuple(context.profiles)
     study_uid = read_text(instances[0], "StudyInstanceUID")
     content = ReportContent(
         root=root,
         evidence=[_reference(one) for one in instances],
-        previous_versions=list_predecessors(context.history, study_uid),
+        previous_versions=list_predecessors(context.history, study_uid, profiles),
     )
     uids = _uids(instances, refusal, context, model)
     document = build_document(
         content, instances[0], uids, settings=context.settings, provenance=provenance
     )
-    written = write_object(document, ResultRole.SR, folder)
+    written = write_object(document, ResultRole.SR, folder / "sr.dcm", profiles)
     sync_folder(folder)
     _check(written.path, instances[0], code)
     return [written]

@@ -9,7 +9,7 @@ from typing import Any
 
 from config import Settings
 from dicom_io.nifti import read_nifti, write_nifti
-from dicom_io.results import build_report
+from dicom_io.report import build_report
 from inference.measure import measure
 from inference.plausibility import with_doubts
 from inference.preview import draw_preview

@@ -1,14 +1,15 @@
 """The steps of one job, one line each."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from config import Settings
 from dicom_io.provenance import NOTHING_KNOWN, SeriesHistory
-from dicom_io.results import ResultContext, ResultFile, build_report, write_results
+from dicom_io.report import build_report
+from dicom_io.results import Profiles, ResultContext, ResultFile, write_results
 from dicom_io.series import SourceSeries, read_series
 from inference.findings import Findings, Segmentation
 from inference.measure import measure
@@ -33,7 +34,10 @@ class Produced:
 
 
 def make_context(
-    settings: Settings, created_at: datetime, history: SeriesHistory = NOTHING_KNOWN
+    settings: Settings,
+    created_at: datetime,
+    history: SeriesHistory = NOTHING_KNOWN,
+    profiles: Profiles | None = None,
 ) -> ResultContext:
     """Say what the result objects tell of their making.
 
@@ -45,6 +49,8 @@ def make_context(
         Time that the objects carry; fixed for a job, so that a repeat makes the same objects.
     history
         What the report says of the way that the series came.
+    profiles
+        What is wanted; none means what the destinations get.
     """
     return ResultContext(
         settings=settings.results,
@@ -52,6 +58,7 @@ def make_context(
         software_version=SOFTWARE_VERSION,
         ae_title=settings.node.ae_title,
         history=history,
+        profiles=settings.delivered_profiles if profiles is None else profiles,
     )
 
 
@@ -101,7 +108,7 @@ def run_pipeline(
         measured = measure(source.volume, segmentation.labels)
         findings = with_doubts(measured, segmentation.labels, settings.results.plausibility)
     with timer.step("encode and check", 0.85):
-        results = write_results(source, segmentation, findings, folder, context)
+        written = write_results(source, segmentation, findings, folder, context)
     with timer.step("preview", 0.95):
         draw_preview(
             source.volume,
@@ -111,6 +118,7 @@ def run_pipeline(
             findings=findings,
         )
     report = build_report(source, segmentation, findings)
+    report["checks"] = [asdict(check) for check in written.checks]
     report["steps_s"] = timer.seconds
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     progress("done", 1.0)
@@ -118,6 +126,6 @@ def run_pipeline(
         source=source,
         segmentation=segmentation,
         findings=findings,
-        results=results,
+        results=written.files,
         report=report,
     )

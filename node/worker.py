@@ -156,19 +156,20 @@ class Worker:
         return [self._services.files.absolute(path) for path in paths]
 
     def _history(self, job: JobRecord) -> SeriesHistory:
-        """Say what the series lacks, and which report the new one takes the place of."""
+        """Say what the series lacks, and which reports the new ones take the place of."""
         earlier = self._services.jobs.find_predecessor(job)
         results = [] if earlier is None else self._services.jobs.results(earlier.id)
-        reports = [
-            ReportReference(
+        reports = {
+            profile: ReportReference(
                 sop_class_uid=one.sop_class_uid,
                 sop_instance_uid=one.sop_instance_uid,
                 series_instance_uid=one.series_instance_uid,
             )
             for one in results
             if one.role == ResultRole.SR.value
-        ]
-        return SeriesHistory(remark=job.remark, predecessor=reports[0] if reports else None)
+            for profile in one.profiles
+        }
+        return SeriesHistory(remark=job.remark, predecessors=reports)
 
     def _keep(self, job: JobRecord, folder: Path, produced: Produced) -> None:
         """Make the result files durable, then the rows: a row never points to nothing."""
@@ -176,8 +177,8 @@ class Worker:
         self._services.jobs.produced(
             job.id,
             self._name,
-            results=[_new_result(result) for result in produced.results],
-            destinations=sorted(self._services.settings.destinations),
+            results=[_new_result(result, folder) for result in produced.results],
+            destinations=self._services.settings.deliveries,
             summary=produced.report,
             now=utc_now(),
         )
@@ -189,7 +190,7 @@ class Worker:
             reason_code=refusal.reason.value,
             sentence=sentence,
             results=self._report(job, folder, refusal) if wanted else (),
-            destinations=sorted(settings.destinations),
+            destinations=settings.deliveries,
         )
         self._services.jobs.reject(job.id, self._name, rejection, utc_now())
 
@@ -212,13 +213,14 @@ class Worker:
                 raise
             logger.exception("no report can be written", extra={"action": "refuse"})
             return []
-        return [_new_result(result) for result in written]
+        return [_new_result(result, folder) for result in written]
 
 
-def _new_result(result: ResultFile) -> NewResult:
+def _new_result(result: ResultFile, folder: Path) -> NewResult:
     return NewResult(
         role=result.role.value,
-        path=result.path.name,
+        path=result.path.relative_to(folder).as_posix(),
+        profiles=result.profiles,
         sop_class_uid=result.sop_class_uid,
         sop_instance_uid=result.sop_instance_uid,
         series_instance_uid=result.series_instance_uid,
@@ -247,6 +249,9 @@ def load_worker(services: Services, stop: threading.Event) -> Worker:
     inference.errors.InferenceError
         When the model cannot be loaded or computed.
     """
-    segmenter = load_segmenter(services.settings.inference)
+    settings = services.settings
+    segmenter = load_segmenter(
+        settings.inference, keeps_probabilities=settings.delivers_probabilities
+    )
     segmenter.warm_up()
     return Worker(services, segmenter, stop)

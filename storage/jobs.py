@@ -4,6 +4,7 @@ A worker's name must be unique to its process, because the name is what holds th
 change of state follows `storage.states.JOB_TRANSITIONS` and writes a `JobEvent`.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,14 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from storage.database import Database
 from storage.deliveries import add_deliveries, redeliver_all, redeliver_unreached
 from storage.errors import ForbiddenTransition, InstancesRemoved, LeaseLost, NotFound
-from storage.records import JobEvent, JobRecord, NewResult, Rejection, ResultRecord
+from storage.records import (
+    Destinations,
+    JobEvent,
+    JobRecord,
+    NewResult,
+    Rejection,
+    ResultRecord,
+)
 from storage.settling import count_removed
 from storage.states import RETRYABLE_STATES, FailureCode, JobState
 from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow
@@ -76,7 +84,7 @@ class Jobs:
         worker: str,
         *,
         results: Sequence[NewResult],
-        destinations: Sequence[str],
+        destinations: Destinations,
         summary: Mapping[str, Any],
         now: datetime,
     ) -> JobRecord:
@@ -270,11 +278,20 @@ class Jobs:
             row = session.scalars(statement).one_or_none()
             return None if row is None else record_of(JobRecord, row)
 
-    def results(self, job_id: int) -> list[ResultRecord]:
-        """List the result objects of a job, in the order in which they are to be sent."""
+    def results(self, job_id: int, profile: str | None = None) -> list[ResultRecord]:
+        """List the result objects of a job, in the order in which they are to be sent.
+
+        Parameters
+        ----------
+        job_id
+            The job.
+        profile
+            Only those that belong to it; none means all.
+        """
         statement = select(ResultRow).filter_by(job_id=job_id).order_by(ResultRow.id)
         with self._database.read() as session:
-            return [record_of(ResultRecord, row) for row in session.scalars(statement)]
+            found = [record_of(ResultRecord, row) for row in session.scalars(statement)]
+        return [one for one in found if profile is None or profile in one.profiles]
 
 
 def claim_statement(worker: str, lease_s: float, now: datetime) -> ReturningUpdate[JobRow]:
@@ -313,7 +330,10 @@ def _held_job(session: Session, job_id: int, worker: str) -> JobRow:
 
 
 def _add_results(session: Session, job_id: int, results: Sequence[NewResult]) -> None:
-    session.add_all(ResultRow(job_id=job_id, **vars(result)) for result in results)
+    session.add_all(
+        ResultRow(job_id=job_id, **vars(result) | {"profiles": list(result.profiles)})
+        for result in results
+    )
 
 
 def _start_over(session: Session, job: JobRow, step: Step) -> None:
@@ -341,4 +361,6 @@ def _end_attempt(
 
 
 def _roles(results: Sequence[NewResult]) -> str:
-    return ", ".join(result.role for result in results)
+    """Say which objects there are, and how many of those that are many."""
+    counts = Counter(result.role for result in results)
+    return ", ".join(f"{count} {role}" if count > 1 else role for role, count in counts.items())

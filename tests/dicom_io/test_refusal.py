@@ -81,7 +81,7 @@ def test_it_names_the_report_that_it_takes_the_place_of(paths, tmp_path):
         sop_instance_uid="2.25.1",
         series_instance_uid="2.25.2",
     )
-    context = replace(CONTEXT, history=SeriesHistory(predecessor=earlier))
+    context = replace(CONTEXT, history=SeriesHistory(predecessors={"ohif": earlier}))
     [written] = write_refusal(paths, Refusal(REASON), tmp_path, context, MODEL)
     named = dcmread(written.path).PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
     assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.1"

@@ -158,7 +158,9 @@ def test_report_on_a_part_of_a_series_says_so_and_names_the_one_before(case, tmp
         sop_instance_uid="2.25.1",
         series_instance_uid="2.25.2",
     )
-    history = SeriesHistory(remark="9 of the 12 instances have come.", predecessor=earlier)
+    history = SeriesHistory(
+        remark="9 of the 12 instances have come.", predecessors={"ohif": earlier}
+    )
     plain = case.write(tmp_path / "plain")
     context = replace(case.context, history=history)
     partial = replace(case, context=context).write(tmp_path / "partial")

@@ -42,7 +42,7 @@ def test_heartbeat_extends_the_lease(node: Any, moment: Any) -> None:
 WORKER_CALLS = {
     "heartbeat": lambda jobs, worker, now: jobs.heartbeat(1, worker, 30, now),
     "produced": lambda jobs, worker, now: jobs.produced(
-        1, worker, results=[], destinations=["pacs"], summary={"a": 1}, now=now
+        1, worker, results=[], destinations={"pacs": "ohif"}, summary={"a": 1}, now=now
     ),
     "reject": lambda jobs, worker, now: jobs.reject(
         1, worker, Rejection(reason_code="NOT_CT", sentence="No CT."), now
@@ -108,7 +108,12 @@ def test_a_production_that_fails_half_way_leaves_nothing(node: Any, moment: Any)
     node.running()
     with pytest.raises(Exception, match="not JSON serializable"):
         node.jobs.produced(
-            1, "w1", results=[], destinations=["pacs"], summary={"a": object()}, now=moment(30)
+            1,
+            "w1",
+            results=[],
+            destinations={"pacs": "ohif"},
+            summary={"a": object()},
+            now=moment(30),
         )
     assert node.jobs.get(1).state is JobState.RUNNING
     assert node.deliveries.list_deliveries(1) == []
