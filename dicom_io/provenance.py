@@ -17,9 +17,6 @@ from inference.manifest import ModelIdentity
 MANUFACTURER = "Hepar"
 CONTENT_CREATOR_NAME = "Hepar^AI"
 """Content Creator's Name (0070,0084), type 2 in the SEG IOD (PS3.3 C.8.20.2)."""
-NOT_REVIEWED = (
-    "Made by an AI algorithm, not reviewed by a physician. For research use; not a medical device."
-)
 _LONG_STRING_LENGTH = 64
 """Longest value of VR LO (PS3.5 6.2)."""
 

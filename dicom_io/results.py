@@ -17,11 +17,12 @@ from dicom_io.seg import build_seg
 from dicom_io.segments import plan_segments
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import build_source_images
-from dicom_io.sr import build_sr, summary_sentence
+from dicom_io.sr import build_sr
 from dicom_io.uids import derive_uid
 from dicom_io.verify import check_seg, check_sr
 from inference.findings import Diameter, Findings, Lesion, Region, Segmentation
 from inference.manifest import ModelIdentity
+from inference.wording import summary_sentence
 
 logger = logging.getLogger(__name__)
 

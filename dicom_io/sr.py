@@ -19,7 +19,6 @@ from config.settings import ResultSettings
 from dicom_io import codes
 from dicom_io.identity import stamp_identity, timezone_offset
 from dicom_io.provenance import (
-    NOT_REVIEWED,
     InstanceUids,
     Provenance,
     ResultBasis,
@@ -33,6 +32,7 @@ from dicom_io.seg import property_category, property_type
 from dicom_io.segments import SegmentKind, SegmentPlan
 from dicom_io.values import read_text
 from inference.findings import Diameter, Findings, Lesion, Region
+from inference.wording import NOT_REVIEWED, round_volume_ml, summary_sentence
 
 _PIXEL_CENTER = 0.5
 """Coordinates of SCOORD begin at the corner of the first pixel (PS3.3 C.18.6.1.1)."""
@@ -79,11 +79,6 @@ def measure_segment(segment: SegmentPlan, findings: Findings) -> SegmentMeasurem
         lesion_count=len(regions) if is_pooled else None,
         lesion=lesion,
     )
-
-
-def round_volume_ml(volume_ml: float) -> float:
-    """Round a volume to what it means: a microliter below 10 ml, 0.1 ml from 100 ml on."""
-    return round(volume_ml, 3 if volume_ml < 10 else 2 if volume_ml < 100 else 1)
 
 
 def build_sr(
@@ -380,19 +375,6 @@ def list_predecessors(history: SeriesHistory, study_uid: str) -> list[Dataset] |
     item.SOPClassUID = predecessor.sop_class_uid
     item.SOPInstanceUID = predecessor.sop_instance_uid
     return [item]
-
-
-def summary_sentence(findings: Findings) -> str:
-    """Say the result in one sentence."""
-    liver = f"liver volume {round_volume_ml(findings.organ_volume_ml):g} ml"
-    if not findings.lesions:
-        return f"No lesion segmented; {liver}."
-    count = len(findings.lesions)
-    return (
-        f"{count} {'lesion' if count == 1 else 'lesions'} segmented, "
-        f"total {round_volume_ml(findings.tumor_volume_ml):g} ml, "
-        f"{100 * findings.tumor_burden:.2f} % of the liver; {liver}."
-    )
 
 
 def _private_scheme() -> CodingSchemeIdentificationItem:
