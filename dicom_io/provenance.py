@@ -194,7 +194,7 @@ def stamp_dates(dataset: Dataset, provenance: Provenance, timezone_offset: str |
         setattr(dataset, f"{entity}Date", DA(date))
         setattr(dataset, f"{entity}Time", TM(time))
     dataset.InstanceCreatorUID = provenance.device_uid
-    for item in dataset.ContributingEquipmentSequence:
+    for item in dataset.get("ContributingEquipmentSequence", ()):
         if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.PROCESSING_EQUIPMENT.value:
             item.ContributionDateTime = DT(f"{date}{time}")
 
