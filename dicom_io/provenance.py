@@ -18,9 +18,6 @@ from inference.manifest import ModelIdentity
 MANUFACTURER = "Hepar"
 CONTENT_CREATOR_NAME = "Hepar^AI"
 """Content Creator's Name (0070,0084), type 2 in the SEG IOD (PS3.3 C.8.20.2)."""
-NOT_REVIEWED = (
-    "Made by an AI algorithm, not reviewed by a physician. For research use; not a medical device."
-)
 _LONG_STRING_LENGTH = 64
 """Longest value of VR LO (PS3.5 6.2)."""
 
@@ -211,7 +208,7 @@ def stamp_dates(dataset: Dataset, provenance: Provenance, timezone_offset: str |
         setattr(dataset, f"{entity}Date", DA(date))
         setattr(dataset, f"{entity}Time", TM(time))
     dataset.InstanceCreatorUID = provenance.device_uid
-    for item in dataset.ContributingEquipmentSequence:
+    for item in dataset.get("ContributingEquipmentSequence", ()):
         if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.PROCESSING_EQUIPMENT.value:
             item.ContributionDateTime = DT(f"{date}{time}")
 

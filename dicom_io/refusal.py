@@ -18,12 +18,13 @@ from dicom_io import codes
 from dicom_io.errors import InvalidUid, RejectionReason, ResultMismatch, UndecodableInstance
 from dicom_io.headers import check_uid, read_attributes
 from dicom_io.identity import IDENTITY, identity_differences
-from dicom_io.provenance import NOT_REVIEWED, InstanceUids, observation_context
+from dicom_io.provenance import InstanceUids, observation_context
 from dicom_io.results import ResultContext, ResultFile, sync_folder, write_object
 from dicom_io.sr import ReportContent, build_document, build_evaluations, list_predecessors
 from dicom_io.uids import derive_uid
 from dicom_io.values import read_text
 from inference.manifest import ModelIdentity
+from inference.wording import NOT_REVIEWED
 
 _REFERENCE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 

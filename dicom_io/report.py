@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from dicom_io.series import SourceSeries
-from dicom_io.sr import summary_sentence
 from inference.findings import Diameter, Findings, Lesion, Region, Segmentation
+from inference.wording import summary_sentence
 
 
 def build_report(

@@ -21,7 +21,6 @@ from dicom_io import codes
 from dicom_io.identity import stamp_identity, timezone_offset
 from dicom_io.provenance import (
     EVERY_VIEWER,
-    NOT_REVIEWED,
     Audience,
     InstanceUids,
     Provenance,
@@ -36,6 +35,7 @@ from dicom_io.seg import property_category, property_type
 from dicom_io.segments import SegmentKind, SegmentPlan
 from dicom_io.values import read_text
 from inference.findings import Diameter, Findings, Lesion, Region
+from inference.wording import NOT_REVIEWED, round_volume_ml, summary_sentence
 
 _NO_SINGLE_PLANE = "OT"
 """A modality of which highdicom states no plane."""
@@ -84,11 +84,6 @@ def measure_segment(segment: SegmentPlan, findings: Findings) -> SegmentMeasurem
         lesion_count=len(regions) if is_pooled else None,
         lesion=lesion,
     )
-
-
-def round_volume_ml(volume_ml: float) -> float:
-    """Round a volume to what it means: a microliter below 10 ml, 0.1 ml from 100 ml on."""
-    return round(volume_ml, 3 if volume_ml < 10 else 2 if volume_ml < 100 else 1)
 
 
 def build_sr(
@@ -434,19 +429,6 @@ def list_predecessors(
         item.SOPInstanceUID = predecessor.sop_instance_uid
         items.append(item)
     return items or None
-
-
-def summary_sentence(findings: Findings) -> str:
-    """Say the result in one sentence."""
-    liver = f"liver volume {round_volume_ml(findings.organ_volume_ml):g} ml"
-    if not findings.lesions:
-        return f"No lesion segmented; {liver}."
-    count = len(findings.lesions)
-    return (
-        f"{count} {'lesion' if count == 1 else 'lesions'} segmented, "
-        f"total {round_volume_ml(findings.tumor_volume_ml):g} ml, "
-        f"{100 * findings.tumor_burden:.2f} % of the liver; {liver}."
-    )
 
 
 def _private_scheme() -> CodingSchemeIdentificationItem:

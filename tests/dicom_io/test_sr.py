@@ -10,8 +10,8 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_io import codes
 from dicom_io.provenance import ReportReference, SeriesHistory
-from dicom_io.sr import round_volume_ml, summary_sentence
 from inference.findings import Doubt, DoubtCode
+from inference.wording import round_volume_ml, summary_sentence
 
 
 def _named(groups, identifier):
