@@ -868,12 +868,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _probabilities_come_from_a_network(self) -> "Settings":
         engine = self.inference.tumor_engine
-        for name, profile in self.delivered_profiles.items():
-            if profile.is_fractional and engine is not TumorEngine.NETWORK:
-                raise ValueError(
-                    f"profiles.{name}.segmentation is 'fractional', and inference.tumor_engine "
-                    f"{engine.value!r} gives no probabilities; choose 'binary', or 'network'"
-                )
+        fractional = [name for name, one in self.profiles.items() if one.is_fractional]
+        if fractional and engine is not TumorEngine.NETWORK:
+            raise ValueError(
+                f"profiles.{fractional[0]}.segmentation is 'fractional', and "
+                f"inference.tumor_engine {engine.value!r} gives no probabilities; choose 'binary', "
+                "or 'network'"
+            )
         return self
 
     @property

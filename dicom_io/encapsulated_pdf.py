@@ -14,6 +14,8 @@ from dicom_io.identity import identity_differences, stamp_identity, timezone_off
 from dicom_io.provenance import InstanceUids, Provenance, ResultBasis, equipment, stamp_dates
 from dicom_io.values import read_integer, read_items, read_text, read_value
 
+PDF_CHECKS = ("patient and study", "each byte of the document", "cited instances")
+"""What `check_pdf` compares."""
 _MIME_TYPE = "application/pdf"
 _MODALITY = "DOC"
 """Document (PS3.3 C.7.3.1.1.1)."""

@@ -104,6 +104,7 @@ def write_results(
     findings: Findings,
     folder: Path,
     context: ResultContext,
+    pdf: bytes = b"",
 ) -> WrittenResults:
     """Write the objects of all profiles, durable and checked.
 
@@ -122,6 +123,8 @@ def write_results(
         An existing folder.
     context
         Wording, time, maker, and the profiles.
+    pdf
+        The report for people, where a profile wants it.
 
     Raises
     ------
@@ -146,6 +149,8 @@ def write_results(
     )
     for audience in _audiences(context.profiles, ResultRole.SEG, _SEG_FORM):
         writer.write_segmentation(audience, context.profiles)
+    for audience in _audiences(context.profiles, ResultRole.PDF):
+        writer.write_pdf(audience, pdf)
     sync_folder(folder)
     logger.info("wrote and checked %d result files", len(writer.files))
     return WrittenResults(files=writer.files, checks=writer.checks)
@@ -204,6 +209,13 @@ class _Writer:
         written = self._write(sr, ResultRole.SR, audience)
         with self._checking(written, SR_CHECKS):
             check_sr(written.path, self.basis.source, seg, planned)
+
+    def write_pdf(self, audience: Audience, pdf: bytes) -> None:
+        """Write the report for people."""
+        document = build_pdf(self.basis, pdf, self._uids(ResultRole.PDF))
+        written = self._write(document, ResultRole.PDF, audience)
+        with self._checking(written, PDF_CHECKS):
+            check_pdf(written.path, self.basis.source.datasets, pdf)
 
     def _uids(self, role: ResultRole, form: tuple[object, ...] = ()) -> InstanceUids:
         """Derive the UIDs of an object from all that makes its content."""

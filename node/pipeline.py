@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from config import Settings
+from dicom_io.page_source import describe_series
 from dicom_io.provenance import NOTHING_KNOWN, SeriesHistory
 from dicom_io.report import build_report
 from dicom_io.results import Profiles, ResultContext, ResultFile, write_results
@@ -14,12 +15,10 @@ from dicom_io.series import SourceSeries, read_series
 from inference.findings import Findings, Segmentation
 from inference.measure import measure
 from inference.plausibility import with_doubts
-from inference.preview import draw_preview
 from inference.segment import Segmenter
+from node.pages import write_pages
 from node.progress import Progress, StepTimer, no_progress
 from node.version import SOFTWARE_VERSION
-
-PREVIEW_TITLE = "Hepar: liver and liver tumors"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +77,8 @@ def run_pipeline(
     paths
         Part-10 files of one series.
     folder
-        An existing folder that gets ``seg.dcm``, ``sr.dcm``, ``preview.png``, ``report.json``.
+        An existing folder that gets the result objects, ``report.json``, and what `write_pages`
+        writes.
     settings
         The inference section is used.
     segmenter
@@ -107,16 +107,11 @@ def run_pipeline(
     with timer.step("measure", 0.8):
         measured = measure(source.volume, segmentation.labels)
         findings = with_doubts(measured, segmentation.labels, settings.results.plausibility)
-    with timer.step("encode and check", 0.85):
-        written = write_results(source, segmentation, findings, folder, context)
-    with timer.step("preview", 0.95):
-        draw_preview(
-            source.volume,
-            segmentation.labels,
-            folder / "preview.png",
-            title=PREVIEW_TITLE,
-            findings=findings,
-        )
+    with timer.step("draw", 0.85):
+        described = describe_series(source, context.history.remark)
+        pdf = write_pages(source.volume, segmentation, findings, folder, described, context)
+    with timer.step("encode and check", 0.9):
+        written = write_results(source, segmentation, findings, folder, context, pdf)
     report = build_report(source, segmentation, findings)
     report["checks"] = [asdict(check) for check in written.checks]
     report["steps_s"] = timer.seconds
