@@ -45,7 +45,7 @@ def check_seg(path: Path, source: SourceSeries, planned: PlannedSegments) -> dic
         With the first difference found.
     """
     seg = dcmread(path)
-    _check_identity(seg, source)
+    check_identity(seg, source)
     _check_descriptions(seg, planned.segments)
     planes = list_planes(source)
     _check_grid(seg, planes[0], source)
@@ -88,7 +88,7 @@ def check_sr(path: Path, source: SourceSeries, seg_path: Path, counts: Mapping[i
         With the first difference found.
     """
     sr, seg = dcmread(path), dcmread(seg_path, stop_before_pixels=True)
-    _check_identity(sr, source)
+    check_identity(sr, source)
     _check_evidence(sr, source, seg)
     tracking_uids = {int(item.SegmentNumber): str(item.TrackingUID) for item in seg.SegmentSequence}
     voxel_ml = abs(float(np.linalg.det(source.volume.affine[:3, :3]))) / 1000
@@ -98,7 +98,7 @@ def check_sr(path: Path, source: SourceSeries, seg_path: Path, counts: Mapping[i
         uid = _tracking_uid(group)
         drawn.update(uid for item in _walk(group) if item.ValueType == "SCOORD")
         for item in _walk(group):
-            if _is_named(item, codes.REFERENCED_SEGMENT):
+            if is_named(item, codes.REFERENCED_SEGMENT):
                 number = _cited_segment(item, seg)
                 if tracking_uids.get(number) != uid:
                     raise ResultMismatch(f"SR tracks segment {number} under another UID than SEG")
@@ -110,7 +110,14 @@ def check_sr(path: Path, source: SourceSeries, seg_path: Path, counts: Mapping[i
         raise ResultMismatch("SR has a tracked finding without a line, or a line without a finding")
 
 
-def _check_identity(dataset: Dataset, source: SourceSeries) -> None:
+def check_identity(dataset: Dataset, source: SourceSeries) -> None:
+    """Compare patient and study of an object with the source.
+
+    Raises
+    ------
+    ResultMismatch
+        With all attributes that differ.
+    """
     differing = ", ".join(identity_differences(dataset, source.datasets[0]))
     if differing:
         raise ResultMismatch(f"{dataset.Modality} differs from the source in {differing}")
@@ -227,7 +234,7 @@ def _check_evidence(sr: Dataset, source: SourceSeries, seg: Dataset) -> None:
 
 def _check_volume(group: Dataset, number: int, expected_ml: float) -> None:
     for item in group.ContentSequence:
-        if _is_named(item, codes.VOLUME):
+        if is_named(item, codes.VOLUME):
             (volume_ml,) = _values(item.MeasuredValueSequence[0], "NumericValue", 1)
             if abs(volume_ml - expected_ml) > VOLUME_TOLERANCE * max(1.0, expected_ml):
                 raise ResultMismatch(
@@ -245,12 +252,12 @@ def _cited_segment(item: Dataset, seg: Dataset) -> int:
 
 
 def _measurement_groups(sr: Dataset) -> list[Dataset]:
-    return [item for item in _walk(sr) if _is_named(item, codes.MEASUREMENT_GROUP)]
+    return [item for item in _walk(sr) if is_named(item, codes.MEASUREMENT_GROUP)]
 
 
 def _tracking_uid(group: Dataset) -> str:
     for item in group.ContentSequence:
-        if _is_named(item, codes.TRACKING_UNIQUE_IDENTIFIER):
+        if is_named(item, codes.TRACKING_UNIQUE_IDENTIFIER):
             return str(item.UID)
     raise ResultMismatch("SR has a measurement group without a tracking UID")
 
@@ -261,7 +268,8 @@ def _walk(item: Dataset) -> Iterator[Dataset]:
         yield from _walk(child)
 
 
-def _is_named(item: Dataset, code: Code) -> bool:
+def is_named(item: Dataset, code: Code) -> bool:
+    """Whether a content item has a certain concept name."""
     name = first_item(item, "ConceptNameCodeSequence")
     return name is not None and (
         read_text(name, "CodeValue") == code.value
