@@ -43,6 +43,10 @@ MEASUREMENT_GROUP: Final[Code] = codes.DCM.MeasurementGroup
 TRACKING_UNIQUE_IDENTIFIER: Final[Code] = codes.DCM.TrackingUniqueIdentifier
 REFERENCED_SEGMENT: Final[Code] = codes.DCM.ReferencedSegment
 
+# The selection of slices: CID 7010 "Key Object Selection Document Title"
+OF_INTEREST: Final[Code] = codes.DCM.OfInterest
+KEY_OBJECT_DESCRIPTION: Final[Code] = codes.DCM.KeyObjectDescription
+
 # What was measured: CID 7469 "Generic Intensity and Size Measurement", CID 7464 "ROI Statistic"
 VOLUME: Final[Code] = codes.SCT.Volume
 LONG_AXIS: Final[Code] = codes.SCT.LongAxis

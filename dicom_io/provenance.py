@@ -155,7 +155,12 @@ def sr_algorithm_identification(provenance: Provenance) -> hd.sr.AlgorithmIdenti
 
 
 def observation_context(provenance: Provenance) -> hd.sr.ObservationContext:
-    """Build the Observation Context (TID 1001): the observer is a device (TID 1004), no person."""
+    """Build the Observation Context (TID 1001)."""
+    return hd.sr.ObservationContext(observer_device_context=device_observer(provenance))
+
+
+def device_observer(provenance: Provenance) -> hd.sr.ObserverContext:
+    """Build the Observer Context (TID 1002): the observer is a device (TID 1004), no person."""
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=provenance.device_uid,
         name=provenance.ae_title,
@@ -170,11 +175,7 @@ def observation_context(provenance: Provenance) -> hd.sr.ObservationContext:
             relationship_type=hd.sr.RelationshipTypeValues.HAS_OBS_CONTEXT,
         )
     )
-    return hd.sr.ObservationContext(
-        observer_device_context=hd.sr.ObserverContext(
-            observer_type=codes.DEVICE, observer_identifying_attributes=device
-        )
-    )
+    return hd.sr.ObserverContext(observer_type=codes.DEVICE, observer_identifying_attributes=device)
 
 
 def equipment(provenance: Provenance) -> dict[str, object]:

@@ -94,7 +94,9 @@ def write_refusal(
     document = build_document(
         content, instances[0], uids, settings=context.settings, provenance=provenance
     )
-    written = write_object(document, ResultRole.SR, folder / "sr.dcm", profiles)
+    path = folder / "sr.dcm"
+    write_object(document, path)
+    written = ResultFile.of(document, ResultRole.SR, path, profiles)
     sync_folder(folder)
     _check(written.path, instances[0], code)
     return [written]

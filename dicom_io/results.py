@@ -15,6 +15,8 @@ import numpy as np
 from pydicom import Dataset
 
 from config.settings import DEFAULT_PROFILE, ProfileSettings, ResultRole, ResultSettings
+from dicom_io.encapsulated_pdf import PDF_CHECKS, build_pdf, check_pdf
+from dicom_io.key_objects import build_key_objects
 from dicom_io.provenance import (
     NOTHING_KNOWN,
     Audience,
@@ -23,6 +25,7 @@ from dicom_io.provenance import (
     ResultBasis,
     SeriesHistory,
 )
+from dicom_io.rtstruct import build_rtstruct
 from dicom_io.seg import build_seg
 from dicom_io.segments import PlannedSegments, plan_segments
 from dicom_io.series import SourceSeries
@@ -30,6 +33,8 @@ from dicom_io.source_images import build_source_images
 from dicom_io.sr import build_sr
 from dicom_io.uids import derive_uid
 from dicom_io.verify import SEG_CHECKS, SR_CHECKS, check_seg, check_sr
+from dicom_io.verify_key_objects import KEY_OBJECT_CHECKS, check_key_objects
+from dicom_io.verify_rtstruct import RTSTRUCT_CHECKS, check_rtstruct
 from inference.findings import Findings, Segmentation
 from inference.manifest import ModelIdentity
 
@@ -77,6 +82,20 @@ class ResultFile:
     series_instance_uid: str
     profiles: tuple[str, ...]
     """The names of the profiles that it belongs to."""
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, role: ResultRole, path: Path, profiles: tuple[str, ...]
+    ) -> "ResultFile":
+        """Describe an object that was written."""
+        return cls(
+            role=role,
+            path=path,
+            sop_class_uid=str(dataset.SOPClassUID),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            series_instance_uid=str(dataset.SeriesInstanceUID),
+            profiles=profiles,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +168,12 @@ def write_results(
     )
     for audience in _audiences(context.profiles, ResultRole.SEG, _SEG_FORM):
         writer.write_segmentation(audience, context.profiles)
+    for audience in _audiences(context.profiles, ResultRole.RTSTRUCT):
+        writer.write_structures(audience)
     for audience in _audiences(context.profiles, ResultRole.PDF):
         writer.write_pdf(audience, pdf)
+    for audience in _audiences(context.profiles, ResultRole.KEY_OBJECTS):
+        writer.write_key_objects(audience)
     sync_folder(folder)
     logger.info("wrote and checked %d result files", len(writer.files))
     return WrittenResults(files=writer.files, checks=writer.checks)
@@ -210,6 +233,23 @@ class _Writer:
         with self._checking(written, SR_CHECKS):
             check_sr(written.path, self.basis.source, seg, planned)
 
+    def write_structures(self, audience: Audience) -> None:
+        """Write the contours for radiotherapy."""
+        labels = self.segmentation.labels
+        uids = self._uids(ResultRole.RTSTRUCT)
+        structures = build_rtstruct(self.basis, labels, self.findings, uids)
+        written = self._write(structures, ResultRole.RTSTRUCT, audience)
+        with self._checking(written, RTSTRUCT_CHECKS):
+            check_rtstruct(written.path, self.basis.source, labels, self.findings)
+
+    def write_key_objects(self, audience: Audience) -> None:
+        """Write which slices to look at; nothing where there is no lesion."""
+        selection = build_key_objects(self.basis, self.findings, self._uids(ResultRole.KEY_OBJECTS))
+        if selection is not None:
+            written = self._write(selection, ResultRole.KEY_OBJECTS, audience)
+            with self._checking(written, KEY_OBJECT_CHECKS):
+                check_key_objects(written.path, self.basis.source, self.findings)
+
     def write_pdf(self, audience: Audience, pdf: bytes) -> None:
         """Write the report for people."""
         document = build_pdf(self.basis, pdf, self._uids(ResultRole.PDF))
@@ -236,7 +276,8 @@ class _Writer:
         """Write an object under the name of its role, numbered from the second form on."""
         count = Counter(file.role for file in self.files)[role]
         name = f"{role.value}-{count + 1}.dcm" if count else f"{role.value}.dcm"
-        written = write_object(dataset, role, self.folder / name, audience.profiles)
+        write_object(dataset, self.folder / name)
+        written = ResultFile.of(dataset, role, self.folder / name, audience.profiles)
         self.files.append(written)
         return written
 
@@ -259,22 +300,12 @@ def _content_key(source: SourceSeries, segmentation: Segmentation) -> str:
     return f"{digest.hexdigest()} {segmentation.model.digest}"
 
 
-def write_object(
-    dataset: Dataset, role: ResultRole, path: Path, profiles: tuple[str, ...]
-) -> ResultFile:
+def write_object(dataset: Dataset, path: Path) -> None:
     """Write an object; its bytes are durable, its name is not yet."""
     with path.open("wb") as file:
         dataset.save_as(file, enforce_file_format=True)
         file.flush()
         os.fsync(file.fileno())
-    return ResultFile(
-        role=role,
-        path=path,
-        sop_class_uid=str(dataset.SOPClassUID),
-        sop_instance_uid=str(dataset.SOPInstanceUID),
-        series_instance_uid=str(dataset.SeriesInstanceUID),
-        profiles=profiles,
-    )
 
 
 def sync_folder(folder: Path) -> None:

@@ -155,6 +155,11 @@ def property_type(segment: SegmentPlan, settings: ResultSettings) -> Code:
     """Give the Segmented Property Type (CID 7151)."""
     if segment.kind is SegmentKind.LIVER:
         return codes.LIVER
+    return tumor_code(settings)
+
+
+def tumor_code(settings: ResultSettings) -> Code:
+    """Give what a lesion is called, as the settings have it."""
     return codes.NEOPLASM if settings.tumor_type == "neoplasm" else codes.LESION
 
 

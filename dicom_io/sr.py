@@ -31,7 +31,7 @@ from dicom_io.provenance import (
     sr_algorithm_identification,
     stamp_dates,
 )
-from dicom_io.seg import property_category, property_type
+from dicom_io.seg import property_category, property_type, tumor_code
 from dicom_io.segments import SegmentKind, SegmentPlan
 from dicom_io.values import read_text
 from inference.findings import Diameter, Findings, Lesion, Region
@@ -353,8 +353,7 @@ def _length(name: Code, diameter: Diameter) -> hd.sr.Measurement:
 
 def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerContentItem:
     """Say in a code and in words what was found."""
-    tumor = codes.NEOPLASM if basis.settings.tumor_type == "neoplasm" else codes.LESION
-    coded = [(tumor, codes.PRESENT if findings.lesions else codes.ABSENT)]
+    coded = [(tumor_code(basis.settings), codes.PRESENT if findings.lesions else codes.ABSENT)]
     coded += [(codes.PLAUSIBILITY, codes.DOUBTS[doubt.code]) for doubt in findings.doubts]
     sentences = (
         summary_sentence(findings),

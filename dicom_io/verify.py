@@ -169,7 +169,7 @@ def check_sr(path: Path, source: SourceSeries, seg: Dataset, planned: PlannedSeg
         uid = _tracking_uid(group)
         drawn.update(uid for item in _walk(group) if item.ValueType == "SCOORD")
         for item in _walk(group):
-            if _is_named(item, codes.REFERENCED_SEGMENT):
+            if is_named(item, codes.REFERENCED_SEGMENT):
                 number = _cited_segment(item, seg)
                 if tracking_uids.get(number) != uid:
                     raise ResultMismatch(f"SR tracks segment {number} under another UID than SEG")
@@ -319,7 +319,7 @@ def _count_voxels(planned: PlannedSegments) -> NDArray[np.intp]:
 
 def _check_volume(group: Dataset, number: int, expected_ml: float) -> None:
     for item in group.ContentSequence:
-        if _is_named(item, codes.VOLUME):
+        if is_named(item, codes.VOLUME):
             (volume_ml,) = _values(item.MeasuredValueSequence[0], "NumericValue", 1)
             if abs(volume_ml - expected_ml) > VOLUME_TOLERANCE * max(1.0, expected_ml):
                 raise ResultMismatch(
@@ -337,12 +337,12 @@ def _cited_segment(item: Dataset, seg: Dataset) -> int:
 
 
 def _measurement_groups(sr: Dataset) -> list[Dataset]:
-    return [item for item in _walk(sr) if _is_named(item, codes.MEASUREMENT_GROUP)]
+    return [item for item in _walk(sr) if is_named(item, codes.MEASUREMENT_GROUP)]
 
 
 def _tracking_uid(group: Dataset) -> str:
     for item in group.ContentSequence:
-        if _is_named(item, codes.TRACKING_UNIQUE_IDENTIFIER):
+        if is_named(item, codes.TRACKING_UNIQUE_IDENTIFIER):
             return str(item.UID)
     raise ResultMismatch("SR has a measurement group without a tracking UID")
 
@@ -353,7 +353,8 @@ def _walk(item: Dataset) -> Iterator[Dataset]:
         yield from _walk(child)
 
 
-def _is_named(item: Dataset, code: Code) -> bool:
+def is_named(item: Dataset, code: Code) -> bool:
+    """Whether a content item has a certain concept name."""
     name = first_item(item, "ConceptNameCodeSequence")
     return name is not None and (
         read_text(name, "CodeValue") == code.value

@@ -156,7 +156,7 @@ def segment(
     """
     from inference.segment import load_segmenter
     from node.log_setup import set_up_logging
-    from node.offline import segment_path
+    from node.offline import Choice, segment_path
 
     settings = load(config, with_engine(overrides, tumor_engine)).settings
     profiles = choose_profiles(settings, profile or [])
@@ -172,8 +172,7 @@ def segment(
             folder,
             settings=settings,
             segmenter=segmenter,
-            series_uid=series,
-            profiles=profiles,
+            choice=Choice(series_uid=series, profiles=profiles),
             progress=progress,
         )
     if as_json:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from config import LoadedSettings, ProfileSettings, Settings, SettingsError, TumorEngine, load_settings
+from config import (
+    LoadedSettings,
+    ProfileSettings,
+    Settings,
+    SettingsError,
+    TumorEngine,
+    load_settings,
+)
 
 DEFAULT_FILE = Path("hepar.toml")
 

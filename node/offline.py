@@ -29,14 +29,26 @@ class OfflineResult:
     report: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What of a folder is wanted."""
+
+    series_uid: str | None = None
+    """None where it holds one."""
+    profiles: Profiles | None = None
+    """None for what the destinations of the settings get."""
+
+
+EVERYTHING = Choice()
+
+
 def segment_path(
     source: Path,
     folder: Path,
     *,
     settings: Settings,
     segmenter: Segmenter,
-    series_uid: str | None = None,
-    profiles: Profiles | None = None,
+    choice: Choice = EVERYTHING,
     progress: Progress = no_progress,
 ) -> OfflineResult:
     """Segment a DICOM folder or a NIfTI file into a folder.
@@ -54,10 +66,8 @@ def segment_path(
         The node's.
     segmenter
         The loaded model.
-    series_uid
-        Which series, where the folder holds several.
-    profiles
-        The objects that are wanted; none means what the destinations of the settings get.
+    choice
+        Which series, and which objects.
     progress
         Told about each step.
 
@@ -72,13 +82,13 @@ def segment_path(
     if from_nifti:
         report = _segment_nifti(source, folder, settings, segmenter, progress)
     else:
-        paths = choose_series(source, series_uid)
+        paths = choose_series(source, choice.series_uid)
         produced = run_pipeline(
             paths,
             folder,
             settings=settings,
             segmenter=segmenter,
-            context=make_context(settings, datetime.now(UTC), profiles=profiles),
+            context=make_context(settings, datetime.now(UTC), profiles=choice.profiles),
             progress=progress,
         )
         write_nifti(produced.segmentation.labels, folder / "labels.nii.gz")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from dicom_io.results import ResultContext
-from dicom_io.series import SourceSeries
 from inference.findings import Findings, Segmentation
 from inference.manifest import ModelIdentity
 from inference.preview import draw_preview

@@ -10,7 +10,6 @@ from pydicom import dcmread
 from pydicom.uid import EncapsulatedPDFStorage
 from pypdf import PdfReader
 
-from config.settings import ResultRole
 from dicom_io.encapsulated_pdf import build_pdf, check_pdf, encapsulate
 from dicom_io.errors import ResultMismatch
 from dicom_io.page_source import describe_series
@@ -44,7 +43,9 @@ def report_of(case):
 
 
 def write(case, folder, pdf):
-    return write_object(build_pdf(basis_of(case), pdf, UIDS), ResultRole.PDF, folder).path
+    path = folder / "pdf.dcm"
+    write_object(build_pdf(basis_of(case), pdf, UIDS), path)
+    return path
 
 
 def name_patient(dataset):
@@ -154,7 +155,8 @@ def test_a_series_that_was_rejected_has_one_too(ct, named, tmp_path, program):
         settings=context.settings,
         provenance=context.provenance(named.segmentation.model),
     )
-    path = write_object(document, ResultRole.PDF, tmp_path).path
+    path = tmp_path / "pdf.dcm"
+    write_object(document, path)
     check_pdf(path, instances, b"%PDF-1.4 x")
     done = subprocess.run([program("dciodvfy"), path], check=False, capture_output=True, text=True)
     assert "Error" not in done.stderr
