@@ -30,6 +30,9 @@ ARTIFICIAL_INTELLIGENCE: Final[Code] = codes.DCM.ArtificialIntelligence
 PROCESSING_EQUIPMENT: Final[Code] = codes.DCM.ProcessingEquipment
 """CID 7005 "Contributing Equipment Purpose of Reference"."""
 
+SOURCE_IMAGE: Final[Code] = codes.DCM.SourceImageForImageProcessingOperation
+"""CID 7202 "Source Image Purpose of Reference"."""
+
 # The report: CID 7021 "Measurement Report Document Title", CID 100 "Imaging Procedure"
 IMAGING_MEASUREMENT_REPORT: Final[Code] = codes.DCM.ImagingMeasurementReport
 PROCEDURE_REPORTED: Final[Code] = codes.DCM.ProcedureReported
