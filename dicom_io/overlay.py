@@ -14,8 +14,8 @@ from config.settings import ResultSettings
 from dicom_io import codes
 from dicom_io.frames import Frame
 from dicom_io.identity import stamp_identity, timezone_offset
+from dicom_io.page_source import image_numbers
 from dicom_io.provenance import (
-    NOT_REVIEWED,
     InstanceUids,
     Provenance,
     ResultBasis,
@@ -25,12 +25,13 @@ from dicom_io.provenance import (
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import decimal_strings, list_planes
 from dicom_io.uids import derive_uid
-from dicom_io.values import read_count, read_number, read_text
+from dicom_io.values import read_number, read_text
 from inference.drawing import Picture
 from inference.findings import Findings
 from inference.slice_pictures import draw_slices
 from inference.summary_page import draw_refusal, draw_summary
 from inference.volume import Volume
+from inference.wording import NOT_REVIEWED
 
 _CONTOURS = "Contours of liver and liver lesions on the slices of the scan. "
 _SUMMARY = "Measurements of liver and liver lesions. "
@@ -65,7 +66,7 @@ def build_overlay(
         The series; instance UIDs are derived from it.
     """
     source = basis.source
-    names = list_names(source)
+    names = _names(source)
     page = draw_summary(
         source.volume,
         labels,
@@ -116,16 +117,9 @@ def build_refusal_page(
     return dataset
 
 
-def list_names(source: SourceSeries) -> tuple[str, ...]:
-    """Give what viewers call each slice: its instance number, or its frame number.
-
-    Where not every instance has a number of its own, the slices are counted.
-    """
-    if source.is_multiframe:
-        return tuple(str(number) for _, number in source.frame_sources)
-    numbers = [read_count(dataset, "InstanceNumber") for dataset in source.datasets]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        return tuple(str(number) for number in range(1, len(numbers) + 1))
+def _names(source: SourceSeries) -> tuple[str, ...]:
+    """Give what viewers call each slice; where they cannot, slices are counted from 1."""
+    numbers = image_numbers(source) or range(1, len(source.frame_sources) + 1)
     return tuple(map(str, numbers))
 
 

@@ -26,7 +26,7 @@ def describe_series(source: SourceSeries, remark: str = "") -> PageSource:
         On what is known to be missing of it.
     """
     return replace(
-        describe_instance(source.datasets[0], remark), image_numbers=_image_numbers(source)
+        describe_instance(source.datasets[0], remark), image_numbers=image_numbers(source)
     )
 
 
@@ -54,8 +54,11 @@ def describe_instance(first: Dataset, remark: str = "") -> PageSource:
     )
 
 
-def _image_numbers(source: SourceSeries) -> tuple[int, ...]:
-    """Give instance or frame numbers; none where they do not tell the slices apart."""
+def image_numbers(source: SourceSeries) -> tuple[int, ...]:
+    """Give the number by which viewers call each slice: its instance or frame number.
+
+    There is none where not every instance has one of its own.
+    """
     if source.is_multiframe:
         return tuple(number for _, number in source.frame_sources if number is not None)
     numbers = [read_number(dataset, "InstanceNumber") for dataset in source.datasets]

@@ -16,7 +16,9 @@ from pydicom import Dataset
 
 from config.settings import DEFAULT_PROFILE, ProfileSettings, ResultRole, ResultSettings
 from dicom_io.encapsulated_pdf import PDF_CHECKS, build_pdf, check_pdf
+from dicom_io.errors import ResultMismatch
 from dicom_io.key_objects import build_key_objects
+from dicom_io.overlay import build_overlay
 from dicom_io.provenance import (
     NOTHING_KNOWN,
     Audience,
@@ -34,9 +36,11 @@ from dicom_io.sr import build_sr
 from dicom_io.uids import derive_uid
 from dicom_io.verify import SEG_CHECKS, SR_CHECKS, check_seg, check_sr
 from dicom_io.verify_key_objects import KEY_OBJECT_CHECKS, check_key_objects
+from dicom_io.verify_overlay import OVERLAY_CHECKS, check_overlay
 from dicom_io.verify_rtstruct import RTSTRUCT_CHECKS, check_rtstruct
 from inference.findings import Findings, Segmentation
 from inference.manifest import ModelIdentity
+from inference.slice_pictures import choose_slices
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +107,7 @@ class CheckRecord:
     """What a written file was read again for, and found to hold."""
 
     file: str
+    """Its name, or that of the folder of a series."""
     checked: tuple[str, ...]
     """What was compared with what the file was made from."""
     seconds: float
@@ -163,11 +168,13 @@ def write_results(
         basis=basis,
         segmentation=segmentation,
         findings=findings,
-        content_key=_content_key(source, segmentation),
+        content_key=name_content(source, segmentation),
         folder=folder,
     )
     for audience in _audiences(context.profiles, ResultRole.SEG, _SEG_FORM):
         writer.write_segmentation(audience, context.profiles)
+    for audience in _audiences(context.profiles, ResultRole.OVERLAY, ("overlay_step_mm",)):
+        writer.write_overlay(audience)
     for audience in _audiences(context.profiles, ResultRole.RTSTRUCT):
         writer.write_structures(audience)
     for audience in _audiences(context.profiles, ResultRole.PDF):
@@ -206,6 +213,8 @@ class _Writer:
     folder: Path
     files: list[ResultFile] = field(default_factory=list)
     checks: list[CheckRecord] = field(default_factory=list)
+    forms: Counter[ResultRole] = field(default_factory=Counter)
+    """How many there are of each role."""
 
     def write_segmentation(self, audience: Audience, profiles: Profiles) -> None:
         """Write a SEG, and the reports that cite it."""
@@ -219,9 +228,9 @@ class _Writer:
         )
         uids = self._uids(ResultRole.SEG, _values(form, _SEG_FORM))
         seg = build_seg(self.basis, planned, uids, form, probabilities)
-        written = self._write(seg, ResultRole.SEG, audience)
-        with self._checking(written, SEG_CHECKS):
-            check_seg(written.path, self.basis.source, planned, form, probabilities)
+        path = self._write(seg, ResultRole.SEG, audience)
+        with self._checking(path, SEG_CHECKS):
+            check_seg(path, self.basis.source, planned, form, probabilities)
         citing = {name: profiles[name] for name in audience.profiles}
         for readers in _audiences(citing, ResultRole.SR, _SR_FORM):
             self._write_report(readers, seg, planned)
@@ -229,33 +238,49 @@ class _Writer:
     def _write_report(self, audience: Audience, seg: Dataset, planned: PlannedSegments) -> None:
         uids = self._uids(ResultRole.SR, _values(audience.form, _SR_FORM))
         sr = build_sr(self.basis, seg, planned.segments, self.findings, uids, audience)
-        written = self._write(sr, ResultRole.SR, audience)
-        with self._checking(written, SR_CHECKS):
-            check_sr(written.path, self.basis.source, seg, planned)
+        path = self._write(sr, ResultRole.SR, audience)
+        with self._checking(path, SR_CHECKS):
+            check_sr(path, self.basis.source, seg, planned)
+
+    def write_overlay(self, audience: Audience) -> None:
+        """Write the series of pictures."""
+        labels, step_mm = self.segmentation.labels, audience.form.overlay_step_mm
+        lesion_count = self.basis.settings.max_lesion_segments
+        slices = choose_slices(labels, self.findings, step_mm, lesion_count)
+        series_uid = self._uids(ResultRole.OVERLAY, (step_mm,)).series_instance_uid
+        folder = self.folder / self._stem(ResultRole.OVERLAY)
+        folder.mkdir()
+        paths: list[Path] = []
+        for picture in build_overlay(self.basis, labels, self.findings, slices, series_uid):
+            paths.append(folder / f"{len(paths) + 1:04d}.dcm")
+            self._save(picture, ResultRole.OVERLAY, paths[-1], audience)
+        sync_folder(folder)
+        with self._checking(folder, OVERLAY_CHECKS):
+            check_overlay(paths, self.basis.source, labels, slices)
 
     def write_structures(self, audience: Audience) -> None:
         """Write the contours for radiotherapy."""
         labels = self.segmentation.labels
         uids = self._uids(ResultRole.RTSTRUCT)
         structures = build_rtstruct(self.basis, labels, self.findings, uids)
-        written = self._write(structures, ResultRole.RTSTRUCT, audience)
-        with self._checking(written, RTSTRUCT_CHECKS):
-            check_rtstruct(written.path, self.basis.source, labels, self.findings)
+        path = self._write(structures, ResultRole.RTSTRUCT, audience)
+        with self._checking(path, RTSTRUCT_CHECKS):
+            check_rtstruct(path, self.basis.source, labels, self.findings)
 
     def write_key_objects(self, audience: Audience) -> None:
         """Write which slices to look at; nothing where there is no lesion."""
         selection = build_key_objects(self.basis, self.findings, self._uids(ResultRole.KEY_OBJECTS))
         if selection is not None:
-            written = self._write(selection, ResultRole.KEY_OBJECTS, audience)
-            with self._checking(written, KEY_OBJECT_CHECKS):
-                check_key_objects(written.path, self.basis.source, self.findings)
+            path = self._write(selection, ResultRole.KEY_OBJECTS, audience)
+            with self._checking(path, KEY_OBJECT_CHECKS):
+                check_key_objects(path, self.basis.source, self.findings)
 
     def write_pdf(self, audience: Audience, pdf: bytes) -> None:
         """Write the report for people."""
         document = build_pdf(self.basis, pdf, self._uids(ResultRole.PDF))
-        written = self._write(document, ResultRole.PDF, audience)
-        with self._checking(written, PDF_CHECKS):
-            check_pdf(written.path, self.basis.source.datasets, pdf)
+        path = self._write(document, ResultRole.PDF, audience)
+        with self._checking(path, PDF_CHECKS):
+            check_pdf(path, self.basis.source.datasets, pdf)
 
     def _uids(self, role: ResultRole, form: tuple[object, ...] = ()) -> InstanceUids:
         """Derive the UIDs of an object from all that makes its content."""
@@ -272,26 +297,34 @@ class _Writer:
             sop_instance_uid=derive_uid("instance", *parts),
         )
 
-    def _write(self, dataset: Dataset, role: ResultRole, audience: Audience) -> ResultFile:
-        """Write an object under the name of its role, numbered from the second form on."""
-        count = Counter(file.role for file in self.files)[role]
-        name = f"{role.value}-{count + 1}.dcm" if count else f"{role.value}.dcm"
-        write_object(dataset, self.folder / name)
-        written = ResultFile.of(dataset, role, self.folder / name, audience.profiles)
-        self.files.append(written)
-        return written
+    def _write(self, dataset: Dataset, role: ResultRole, audience: Audience) -> Path:
+        """Write an object under the name of its role."""
+        path = self.folder / f"{self._stem(role)}.dcm"
+        self._save(dataset, role, path, audience)
+        return path
+
+    def _save(self, dataset: Dataset, role: ResultRole, path: Path, audience: Audience) -> None:
+        write_object(dataset, path)
+        self.files.append(ResultFile.of(dataset, role, path, audience.profiles))
+
+    def _stem(self, role: ResultRole) -> str:
+        """Name what is written in a form, numbered from the second form on."""
+        self.forms[role] += 1
+        return f"{role.value}-{self.forms[role]}" if self.forms[role] > 1 else role.value
 
     @contextmanager
-    def _checking(self, written: ResultFile, checked: tuple[str, ...]) -> Iterator[None]:
-        """Time a check, and put it on record once it is passed."""
+    def _checking(self, path: Path, checked: tuple[str, ...]) -> Iterator[None]:
+        """Time a check, and put it on record once it is passed; one that fails names the file."""
         started = time.perf_counter()
-        yield
+        try:
+            yield
+        except ResultMismatch as error:
+            raise ResultMismatch(f"{path.name}: {error}") from error
         seconds = round(time.perf_counter() - started, 3)
-        name = written.path.relative_to(self.folder).as_posix()
-        self.checks.append(CheckRecord(file=name, checked=checked, seconds=seconds))
+        self.checks.append(CheckRecord(file=path.name, checked=checked, seconds=seconds))
 
 
-def _content_key(source: SourceSeries, segmentation: Segmentation) -> str:
+def name_content(source: SourceSeries, segmentation: Segmentation) -> str:
     """Name the source's content and the model: instances, HU and weights."""
     digest = hashlib.sha256()
     for sop_instance_uid in sorted(source.sop_instance_uids):

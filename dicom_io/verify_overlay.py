@@ -23,6 +23,8 @@ from inference.labels import Label
 from inference.preview_planes import WINDOW_LEVEL_HU, WINDOW_WIDTH_HU
 from inference.volume import Volume
 
+OVERLAY_CHECKS = ("patient and study", "order", "place", "pixels of the scan", "contours")
+"""What `check_overlay` compares."""
 _GEOMETRY_TOLERANCE = 1e-4
 _TINT = 10
 """Least difference of green and red in a pixel of a contour; letters and the scan have less."""

@@ -19,7 +19,7 @@ from node.cli_options import (
     open_stores,
 )
 from node.clock import utc_now
-from node.console import out, print_json, print_measurements, print_table
+from node.console import out, print_checks, print_json, print_measurements, print_table
 from storage.states import JobState
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def show_job(
             ],
         )
     if job.summary:
+        print_checks(dict(job.summary))
         print_measurements(dict(job.summary))
 
 

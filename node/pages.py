@@ -2,12 +2,22 @@
 
 from pathlib import Path
 
+from dicom_io.page_source import describe_instance
+from dicom_io.refusal import RefusedSeries
 from dicom_io.results import ResultContext
 from inference.findings import Findings, Segmentation
 from inference.manifest import ModelIdentity
+from inference.montage import draw_montage
 from inference.preview import draw_preview
 from inference.report_html import render_html
-from inference.report_page import Figure, PageOrigin, PageSource, ReportPage, make_page
+from inference.report_page import (
+    Figure,
+    PageOrigin,
+    PageSource,
+    ReportPage,
+    make_page,
+    make_refusal_page,
+)
 from inference.report_pdf import render_pdf
 from inference.volume import Volume
 
@@ -22,7 +32,7 @@ def write_pages(
     described: PageSource,
     context: ResultContext,
 ) -> bytes:
-    """Write ``preview.png``, ``report.html`` and ``report.pdf``.
+    """Write ``preview.png``, ``montage.png``, ``report.html`` and ``report.pdf``.
 
     Parameters
     ----------
@@ -44,13 +54,37 @@ def write_pages(
     """
     preview = folder / "preview.png"
     draw_preview(volume, segmentation.labels, preview, title=TITLE, findings=findings)
-    figure = Figure(
-        path=preview,
-        caption="Planes through the largest lesion",
-        description="Axial, coronal and sagittal slice with contours of liver and lesions.",
+    montage = folder / "montage.png"
+    draw_montage(volume, segmentation.labels, montage, title=TITLE, findings=findings)
+    figures = (
+        Figure(
+            path=preview,
+            caption="Planes through the largest lesion",
+            description="Axial, coronal and sagittal slice with contours of liver and lesions.",
+        ),
+        Figure(
+            path=montage,
+            caption="Slices through the liver",
+            description="Axial slices from head to foot with contours of liver and lesions.",
+        ),
     )
     origin = make_origin(context, segmentation.model)
-    return render(make_page(findings, segmentation.labels, described, origin, (figure,)), folder)
+    return render(make_page(findings, segmentation.labels, described, origin, figures), folder)
+
+
+def write_refusal_pages(refused: RefusedSeries, folder: Path) -> bytes:
+    """Write ``report.html`` and ``report.pdf`` on a series that cannot be evaluated.
+
+    Returns
+    -------
+    bytes
+        The PDF.
+    """
+    context, refusal = refused.context, refused.refusal
+    described = describe_instance(refused.instances[0], context.history.remark)
+    origin = make_origin(context, refused.model)
+    page = make_refusal_page(refusal.reason.sentence, refusal.detail, described, origin)
+    return render(page, folder)
 
 
 def make_origin(context: ResultContext, model: ModelIdentity) -> PageOrigin:

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.settings import ResultRole
-from dicom_io.errors import RejectionReason, UnsuitableSeries
+from dicom_io.errors import RejectionReason, ResultMismatch, UnsuitableSeries
 from dicom_io.provenance import ReportReference, SeriesHistory
-from dicom_io.refusal import Refusal, write_refusal
+from dicom_io.refusal import Refusal, RefusedSeries, write_refusal
 from dicom_io.results import ResultFile
 from inference.errors import LiverNotFound
 from inference.segment import Segmenter, load_segmenter
@@ -21,11 +21,13 @@ from node.clock import utc_now
 from node.errors import JobPutBack, WrongModel
 from node.lease import LeaseKeeper
 from node.log_setup import job_context
+from node.pages import write_refusal_pages
 from node.pipeline import Produced, make_context, run_pipeline
 from node.services import TROUBLE_PAUSE_S, Services
 from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob, StorageError
 from storage.files import is_disk_full
-from storage.records import JobRecord, NewResult, Rejection
+from storage.records import JobRecord, NewResult, Problem, Rejection
+from storage.states import FailureCode
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +106,8 @@ class Worker:
             if is_disk_full(error):
                 raise DiskShort(0, 1) from error
             logger.exception("attempt failed", extra={"action": "attempt-failed"})
-            text = f"{type(error).__name__}: {error}"
-            jobs.fail_attempt(
-                job.id, self._name, text, max_attempts=queue.max_attempts, now=utc_now()
-            )
+            problem = _name_problem(error)
+            jobs.fail_attempt(job.id, self._name, problem, queue.max_attempts, utc_now())
 
     def _renew(self, job: JobRecord) -> None:
         lease_s = self._services.settings.queue.lease_s
@@ -203,9 +203,11 @@ class Worker:
         context = make_context(self._services.settings, job.created_at, self._history(job))
         model = self._segmenter.identity
         try:
-            written = write_refusal(self._input(job), refusal, folder, context, model)
-            if written:
-                self._services.files.commit_results(job.id, folder)
+            refused = RefusedSeries.read(self._input(job), refusal, context, model)
+            if not refused.instances:
+                return []
+            written = write_refusal(refused, folder, write_refusal_pages(refused, folder))
+            self._services.files.commit_results(job.id, folder)
         except (StorageError, JobPutBack):
             raise
         except Exception as error:
@@ -214,6 +216,12 @@ class Worker:
             logger.exception("no report can be written", extra={"action": "refuse"})
             return []
         return [_new_result(result, folder) for result in written]
+
+
+def _name_problem(error: Exception) -> Problem:
+    if isinstance(error, ResultMismatch):
+        return Problem(f"Check before sending: {error}", FailureCode.CHECK_FAILED)
+    return Problem(f"{type(error).__name__}: {error}")
 
 
 def _new_result(result: ResultFile, folder: Path) -> NewResult:

@@ -21,11 +21,12 @@ from storage.records import (
     JobEvent,
     JobRecord,
     NewResult,
+    Problem,
     Rejection,
     ResultRecord,
 )
 from storage.settling import count_removed
-from storage.states import RETRYABLE_STATES, FailureCode, JobState
+from storage.states import RETRYABLE_STATES, JobState
 from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow
 from storage.transitions import (
     Step,
@@ -127,7 +128,7 @@ class Jobs:
             return record_of(JobRecord, job)
 
     def fail_attempt(
-        self, job_id: int, worker: str, error: str, max_attempts: int, now: datetime
+        self, job_id: int, worker: str, problem: Problem, max_attempts: int, now: datetime
     ) -> JobRecord:
         """Say that an attempt ended in an error: QUEUED again, or FAILED after the last one.
 
@@ -137,7 +138,7 @@ class Jobs:
         """
         with job_transaction(self._database) as session:
             job = _held_job(session, job_id, worker)
-            _end_attempt(session, job, worker, error, max_attempts, now)
+            _end_attempt(session, job, worker, problem, max_attempts, now)
             return record_of(JobRecord, job)
 
     def release(self, job_id: int, worker: str, now: datetime) -> JobRecord:
@@ -168,7 +169,7 @@ class Jobs:
                     f"the worker {job.worker} has fallen silent: it was killed, crashed, or took "
                     "longer than queue.max_job_s; the node's log says more"
                 )
-                _end_attempt(session, job, _SCHEDULER, error, max_attempts, now)
+                _end_attempt(session, job, _SCHEDULER, Problem(error), max_attempts, now)
             return [record_of(JobRecord, job) for job in jobs]
 
     def retry(self, job_id: int, actor: str, now: datetime) -> JobRecord:
@@ -347,17 +348,17 @@ def _start_over(session: Session, job: JobRow, step: Step) -> None:
 
 
 def _end_attempt(
-    session: Session, job: JobRow, actor: str, error: str, max_attempts: int, now: datetime
+    session: Session, job: JobRow, actor: str, problem: Problem, max_attempts: int, now: datetime
 ) -> None:
     if job.attempts < max_attempts:
-        detail = f"attempt {job.attempts} of {max_attempts}: {error}"
+        detail = f"attempt {job.attempts} of {max_attempts}: {problem.text}"
         move(
             session, job, Step(to=JobState.QUEUED, actor=actor, now=now, detail=detail), worker=None
         )
         return
-    reason = f"All {job.attempts} attempts failed; the last one: {error}"
+    reason = f"All {job.attempts} attempts failed; the last one: {problem.text}"
     step = Step(to=JobState.FAILED, actor=actor, now=now, detail=reason)
-    move(session, job, step, reason_code=FailureCode.ATTEMPTS_USED_UP.value, reason=reason)
+    move(session, job, step, reason_code=problem.code.value, reason=reason)
 
 
 def _roles(results: Sequence[NewResult]) -> str:

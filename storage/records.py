@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from config.settings import DEFAULT_PROFILE, RuleAction
-from storage.states import DeliveryState, JobState, ProofState
+from storage.states import DeliveryState, FailureCode, JobState, ProofState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +172,15 @@ class NewResult:
 
 Destinations = Mapping[str, str]
 """Name of each destination, and the profile of what it gets."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why an attempt failed."""
+
+    text: str
+    code: FailureCode = FailureCode.ATTEMPTS_USED_UP
+    """Of the job, if it was the last attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 from config.settings import ResultSettings
 from dicom_io.errors import ResultMismatch
 from dicom_io.identity import IDENTITY
-from dicom_io.overlay import build_overlay, build_refusal_page, list_names
+from dicom_io.overlay import build_overlay, build_refusal_page
+from dicom_io.page_source import image_numbers
 from dicom_io.provenance import InstanceUids, ResultBasis
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import build_source_images
@@ -170,7 +171,7 @@ def test_enhanced_ct_is_cited_by_frame(make_overlay):
         named = image.ReferencedSOPInstanceUID, int(image.ReferencedFrameNumber)
         assert named == overlay.source.frame_sources[index]
         check_contours_in_patient_space(dataset, truth, 0.8)
-    assert list_names(overlay.source)[0] == str(overlay.source.frame_sources[0][1])
+    assert image_numbers(overlay.source)[0] == overlay.source.frame_sources[0][1]
 
 
 MANY = tuple(
