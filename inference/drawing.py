@@ -175,7 +175,7 @@ class Page:
 
     def save(self, path: Path) -> None:
         """Write it as PNG."""
-        self._image.save(path, format="PNG", optimize=True)
+        self._image.save(path, format="PNG")
 
 
 def outline(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:

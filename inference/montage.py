@@ -22,7 +22,6 @@ from inference.volume import Volume
 
 _WIDTH_PX = 1600
 _MARGIN_PX = 24
-_HEADER_PX = 72
 _FOOTER_PX = 48
 _GAP_PX = 8
 _COLUMNS = 5
@@ -30,9 +29,7 @@ _MOST_SLICES = 20
 _AXIAL = PLANES[0]
 
 
-def draw_montage(
-    volume: Volume, labels: Volume, path: Path, *, title: str, findings: Findings
-) -> None:
+def draw_montage(volume: Volume, labels: Volume, path: Path, *, findings: Findings) -> None:
     """Draw a PNG of axial slices through the liver, with contours and lesion numbers.
 
     The slices are evenly spaced; where that would pass by a large lesion, the nearest of them gives
@@ -46,8 +43,6 @@ def draw_montage(
         The same grid, values of `inference.labels.Label`.
     path
         The file to write.
-    title
-        The headline; the caller answers for its holding no patient data.
     findings
         The measurements of those labels.
     """
@@ -59,13 +54,12 @@ def draw_montage(
     width = room // _COLUMNS
     height = max(1, round(width * down_mm / across_mm))
     rows = math.ceil(len(slices) / columns)
-    bottom = _HEADER_PX + rows * (height + _GAP_PX)
+    bottom = _MARGIN_PX + rows * (height + _GAP_PX)
     page = Page.blank(_WIDTH_PX, bottom + _FOOTER_PX)
-    page.text((_MARGIN_PX, 18), title, size=23)
     for number, index in enumerate(slices):
         row, column = divmod(number, columns)
         left = _MARGIN_PX + column * (width + _GAP_PX)
-        top = _HEADER_PX + row * (height + _GAP_PX)
+        top = _MARGIN_PX + row * (height + _GAP_PX)
         _draw_cell(page, scene.at(_AXIAL, index), (left, top, width, height))
     _draw_footer(page, bottom)
     page.save(path)

@@ -5,14 +5,14 @@ import numpy as np
 from inference.drawing import FAINT, TEXT, WARNING, Page, Place, draw_numbers, draw_outlines
 from inference.preview_planes import PLANES, PlaneKind, Scene, apply_window, enlarge
 
-_GAP_PX = 10
+GAP_PX = 10
 _SCALE_BAR_MM = 50
 
 
 def row_sizes_px(scene: Scene, width: int, tallest: int) -> list[tuple[int, int]]:
     """Give the planes one scale, so that they fill the width or the greatest height."""
     sizes_mm = [scene.size_mm(plane) for plane in PLANES]
-    room = width - _GAP_PX * (len(PLANES) - 1)
+    room = width - GAP_PX * (len(PLANES) - 1)
     scale = min(
         room / sum(across for across, _ in sizes_mm), tallest / max(down for _, down in sizes_mm)
     )
@@ -27,7 +27,7 @@ def draw_row(
     for plane, (width, height) in zip(PLANES, sizes_px, strict=True):
         page.text((left, top - 8), plane.title, size=14, color=FAINT, anchor="ld")
         _draw_plane(page, scene, plane, (left, top, width, height))
-        left += width + _GAP_PX
+        left += width + GAP_PX
 
 
 def _draw_plane(page: Page, scene: Scene, plane: PlaneKind, place: Place) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from inference.drawing import FAINT, LEGEND, NOTICE, RULE, WARNING, Page
 from inference.findings import Findings
 from inference.findings_table import LESION_HEADER, Table, lesion_row, list_totals
-from inference.plane_row import draw_row, row_sizes_px
+from inference.plane_row import GAP_PX, draw_row, row_sizes_px
 from inference.preview_planes import WINDOW_LEVEL_HU, WINDOW_WIDTH_HU, arrange
 from inference.volume import Volume
 
 _WIDTH_PX = 1440
 _HEADER_PX = 84
+_TITLES_PX = 30
+"""Height of the titles above the planes."""
 _STRIP_PX = 172
 _FOOTER_PX = 44
 _MARGIN_PX = 24
@@ -52,6 +54,24 @@ def draw_preview(
     draw_row(page, scene, sizes, (_MARGIN_PX, _HEADER_PX))
     _draw_strip(page, _HEADER_PX + tallest + 18, findings)
     _draw_footer(page, _HEADER_PX + tallest + _STRIP_PX)
+    page.save(path)
+
+
+def draw_planes(volume: Volume, labels: Volume, path: Path, findings: Findings) -> None:
+    """Draw a PNG of the planes of the preview alone, for a page that has the numbers.
+
+    Parameters
+    ----------
+    volume, labels, findings
+        As of `draw_preview`.
+    path
+        The file to write.
+    """
+    scene = arrange(volume, labels, findings)
+    sizes = row_sizes_px(scene, _WIDTH_PX, _TALLEST_PX)
+    width = sum(across for across, _ in sizes) + GAP_PX * (len(sizes) - 1)
+    page = Page.blank(width, _TITLES_PX + max(down for _, down in sizes))
+    draw_row(page, scene, sizes, (0, _TITLES_PX))
     page.save(path)
 
 

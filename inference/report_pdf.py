@@ -58,6 +58,7 @@ class _Limits:
 
 
 _LIMITS = (
+    _Limits(3, 175 * mm, 5, 600, 80),
     _Limits(3, 150 * mm, 5, 600, 80),
     _Limits(2, 110 * mm, 5, 600, 80),
     _Limits(1, 80 * mm, 5, 600, 80),
@@ -127,10 +128,16 @@ class _Picture:
         self._content = figure.path.read_bytes()
         self._size = ImageReader(BytesIO(self._content)).getSize()
 
-    def image(self, height: float) -> Image:
-        """Make it as large as the width of the page and a height allow."""
-        scale = min(_WIDTH / self._size[0], height / self._size[1])
-        return Image(BytesIO(self._content), *(scale * length for length in self._size))
+    @property
+    def height(self) -> float:
+        """On the whole width of the page."""
+        return float(_WIDTH * self._size[1] / self._size[0])
+
+    def image(self, scale: float) -> Table:
+        """Set it in the middle, on a share of the width of the page."""
+        image = Image(BytesIO(self._content), scale * _WIDTH, scale * self.height)
+        style = [("ALIGN", (0, 0), (-1, -1), "CENTER"), *_cells(left=0, right=0, top=0, bottom=0)]
+        return Table([[image]], colWidths=[_WIDTH], style=style)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,10 +207,11 @@ class _Layout:
         if page.totals:
             parts += [_gap(), _totals(page.totals)]
         pictures = self.pictures[: self.limits.most_figures]
+        heights = sum(picture.height for picture in pictures)
+        scale = min(1.0, self.limits.figures_height / heights) if pictures else 1.0
         for picture in pictures:
-            height = self.limits.figures_height / len(pictures)
             caption = _paragraph(self._short(picture.caption), size=7.5, color=_FAINT)
-            parts += [_gap(), picture.image(height), _gap(0.2), caption]
+            parts += [_gap(), picture.image(scale), _gap(0.2), caption]
         return parts
 
     def _warnings(self) -> Table:

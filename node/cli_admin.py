@@ -1,6 +1,7 @@
 """Commands of the administrator: jobs, rules, models, settings."""
 
 import getpass
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,7 @@ from node.console import out, print_checks, print_json, print_measurements, prin
 from storage.states import JobState
 
 if TYPE_CHECKING:
-    from storage.records import JobRecord
+    from storage.records import JobRecord, ResultRecord
 
 jobs_app = typer.Typer(help="The job database.", no_args_is_help=True)
 rules_app = typer.Typer(help="Selection rules.", no_args_is_help=True)
@@ -104,8 +105,8 @@ def show_job(
     removed = job.results_removed_at
     print_table(
         "Results" if removed is None else f"Results (files removed {removed:%Y-%m-%d})",
-        ["role", "profiles", "file", "SOP instance UID"],
-        [[r.role, ", ".join(r.profiles), folder / r.path, r.sop_instance_uid] for r in results],
+        ["role", "profiles", "files", "series instance UID"],
+        _series_rows(results, folder),
     )
     print_table(
         "Deliveries",
@@ -127,6 +128,19 @@ def show_job(
     if job.summary:
         print_checks(dict(job.summary))
         print_measurements(dict(job.summary))
+
+
+def _series_rows(results: Sequence["ResultRecord"], folder: Path) -> list[list[object]]:
+    """Give a row for each series; where it has many files, they lie in a folder of their own."""
+    by_series: dict[str, list[ResultRecord]] = {}
+    for result in results:
+        by_series.setdefault(result.series_instance_uid, []).append(result)
+    rows: list[list[object]] = []
+    for uid, (first, *others) in by_series.items():
+        path = folder / first.path
+        files = f"{path.parent} ({1 + len(others)} files)" if others else path
+        rows.append([first.role, ", ".join(first.profiles), files, uid])
+    return rows
 
 
 @jobs_app.command("retry")

@@ -1,6 +1,7 @@
 """Pictures and the one-page report of a job, for people: PNG, HTML and PDF."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dicom_io.page_source import describe_instance
 from dicom_io.refusal import RefusedSeries
@@ -8,7 +9,7 @@ from dicom_io.results import ResultContext
 from inference.findings import Findings, Segmentation
 from inference.manifest import ModelIdentity
 from inference.montage import draw_montage
-from inference.preview import draw_preview
+from inference.preview import draw_planes, draw_preview
 from inference.report_html import render_html
 from inference.report_page import (
     Figure,
@@ -52,24 +53,23 @@ def write_pages(
     bytes
         The PDF.
     """
-    preview = folder / "preview.png"
-    draw_preview(volume, segmentation.labels, preview, title=TITLE, findings=findings)
-    montage = folder / "montage.png"
-    draw_montage(volume, segmentation.labels, montage, title=TITLE, findings=findings)
-    figures = (
-        Figure(
-            path=preview,
-            caption="Planes through the largest lesion",
-            description="Axial, coronal and sagittal slice with contours of liver and lesions.",
-        ),
-        Figure(
-            path=montage,
-            caption="Slices through the liver",
-            description="Axial slices from head to foot with contours of liver and lesions.",
-        ),
+    labels = segmentation.labels
+    draw_preview(volume, labels, folder / "preview.png", title=TITLE, findings=findings)
+    slices = Figure(
+        path=folder / "montage.png",
+        caption="Slices through the liver",
+        description="Axial slices from head to foot with contours of liver and lesions.",
     )
-    origin = make_origin(context, segmentation.model)
-    return render(make_page(findings, segmentation.labels, described, origin, figures), folder)
+    draw_montage(volume, labels, slices.path, findings=findings)
+    with TemporaryDirectory() as name:
+        planes = Figure(
+            path=Path(name) / "planes.png",
+            caption="Planes through the largest lesion, or through the liver",
+            description="Axial, coronal and sagittal slice with contours of liver and lesions.",
+        )
+        draw_planes(volume, labels, planes.path, findings)
+        origin = make_origin(context, segmentation.model)
+        return render(make_page(findings, labels, described, origin, (planes, slices)), folder)
 
 
 def write_refusal_pages(refused: RefusedSeries, folder: Path) -> bytes:

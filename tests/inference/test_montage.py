@@ -29,7 +29,7 @@ def count_near(picture, color):
 @pytest.fixture
 def montage(tmp_path):
     def draw(volume, labels, findings):
-        draw_montage(volume, labels, tmp_path / "m.png", title="Phantom", findings=findings)
+        draw_montage(volume, labels, tmp_path / "m.png", findings=findings)
         with Image.open(tmp_path / "m.png") as image:
             assert image.format == "PNG"
             return np.asarray(image.convert("RGB"))
