@@ -1,32 +1,29 @@
 """The settings tree: one TOML file, environment over it, command line over both."""
 
 from config.errors import SettingsError
+from config.inference import ClusteringSettings, InferenceSettings, TumorCluster, TumorEngine
 from config.loader import LoadedSettings, load_settings
-from config.settings import (
+from config.network import (
     AnyPeer,
-    ClusteringSettings,
-    DatabaseSettings,
-    DeliverySettings,
-    InferenceSettings,
-    LogSettings,
     NodeSettings,
     PeerRole,
     PeerSettings,
     PeerTls,
     PollSettings,
-    ProfileSettings,
     Proof,
+    Retrieval,
+    TlsSettings,
+    WebPeerSettings,
+)
+from config.results import ProfileSettings, ResultSettings
+from config.rules import RuleAction, RuleSettings
+from config.settings import (
+    DatabaseSettings,
+    DeliverySettings,
+    LogSettings,
     QueueSettings,
     ReceiveSettings,
-    ResultSettings,
-    Retrieval,
-    RuleAction,
-    RuleSettings,
     Settings,
-    TlsSettings,
-    TumorCluster,
-    TumorEngine,
-    WebPeerSettings,
     WebSettings,
 )
 

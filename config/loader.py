@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from config.errors import SettingsError
-from config.settings import AnyPeer, PeerSettings, Settings, TlsSettings, WebPeerSettings
+from config.network import AnyPeer, PeerSettings, TlsSettings, WebPeerSettings
+from config.settings import Settings
 
 ENV_PREFIX = "HEPAR_"
 ENV_DELIMITER = "__"

@@ -14,15 +14,10 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from config.settings import (
-    Condition,
-    PeerSettings,
-    PollSettings,
-    ProfileSettings,
-    RuleSettings,
-    Settings,
-    WebPeerSettings,
-)
+from config.network import PeerSettings, PollSettings, WebPeerSettings
+from config.results import ProfileSettings
+from config.rules import Condition, RuleSettings
+from config.settings import Settings
 
 _HEAD = """\
 # Settings
@@ -32,7 +27,7 @@ over both. An unknown key, a wrong type or a value out of range is refused at th
 hint. Relative paths are relative to the file. `hepar config show` prints the values in force and
 where each came from; `hepar config check` only says whether they can be used.
 
-This page is generated from `config/settings.py` by `python -m config.reference`.
+This page is generated from the models in `config/` by `python -m config.reference`.
 """
 
 _NAMED_SECTIONS: dict[str, dict[str, type[BaseModel]]] = {
@@ -109,6 +104,8 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if value is PydanticUndefined or value in (None, "", (), frozenset()):
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{one}`" for one in value)
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

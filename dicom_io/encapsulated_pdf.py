@@ -7,7 +7,7 @@ import highdicom as hd
 from pydicom import Dataset, dcmread
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from config.settings import ResultSettings
+from config.results import ResultSettings
 from dicom_io import codes
 from dicom_io.errors import ResultMismatch
 from dicom_io.identity import identity_differences, stamp_identity, timezone_offset

@@ -10,7 +10,7 @@ import highdicom as hd
 from pydicom import Dataset
 from pydicom.valuerep import DSfloat
 
-from config.settings import ResultSettings
+from config.results import ResultSettings
 from dicom_io import codes
 from dicom_io.frames import Frame
 from dicom_io.identity import stamp_identity, timezone_offset

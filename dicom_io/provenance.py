@@ -8,7 +8,7 @@ import highdicom as hd
 from pydicom import Dataset
 from pydicom.valuerep import DA, DT, TM
 
-from config.settings import DEFAULT_PROFILE, ProfileSettings, ResultSettings
+from config.results import DEFAULT_PROFILE, ProfileSettings, ResultSettings
 from dicom_io import codes
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import SourceImages

@@ -13,7 +13,7 @@ from highdicom.sr.templates import DEFAULT_LANGUAGE
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
-from config.settings import ResultRole
+from config.results import ResultRole
 from dicom_io import codes
 from dicom_io.encapsulated_pdf import check_pdf, encapsulate
 from dicom_io.errors import InvalidUid, RejectionReason, ResultMismatch, UndecodableInstance

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from config.settings import DEFAULT_PROFILE, ProfileSettings, ResultRole, ResultSettings
+from config.results import DEFAULT_PROFILE, ProfileSettings, ResultRole, ResultSettings
 from dicom_io.encapsulated_pdf import PDF_CHECKS, build_pdf, check_pdf
 from dicom_io.errors import ResultMismatch
 from dicom_io.key_objects import build_key_objects

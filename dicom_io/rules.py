@@ -21,7 +21,7 @@ from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from config.settings import Condition, RuleAction, RuleSettings, Scalar
+from config.rules import Condition, RuleAction, RuleSettings, Scalar
 from dicom_io.values import read_value
 
 CALLING_AE_TITLE = "CallingAETitle"

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from config.settings import ProfileSettings, ResultSettings, SegmentationForm
+from config.results import ProfileSettings, ResultSettings, SegmentationForm
 from dicom_io import codes
 from dicom_io.identity import stamp_identity, timezone_offset
 from dicom_io.provenance import (

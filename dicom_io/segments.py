@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from config.settings import LesionForm, ResultSettings
+from config.results import LesionForm, ResultSettings
 from dicom_io.uids import derive_uid
 from inference.findings import Findings, Lesion
 from inference.labels import Label

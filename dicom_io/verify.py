@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
-from config.settings import ProfileSettings, SegmentationForm
+from config.results import ProfileSettings, SegmentationForm
 from dicom_io import codes
 from dicom_io.errors import ResultMismatch
 from dicom_io.frames import Frame

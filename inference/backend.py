@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference.errors import BackendError
 
 logger = logging.getLogger(__name__)

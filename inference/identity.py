@@ -6,7 +6,7 @@ What only signs or compares papers, as a scheduler does, needs no network and no
 import hashlib
 from dataclasses import replace
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference.clustering.marker import TumorMarker, make_marker
 from inference.manifest import ModelIdentity, ModelPackage, find_package
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from config.settings import PlausibilitySettings
+from config.results import PlausibilitySettings
 from inference.findings import Doubt, DoubtCode, Findings
 from inference.labels import Label
 from inference.volume import Volume

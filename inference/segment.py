@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference.backend import Engine, ResilientPredictor, open_cpu_engine, open_engine
 from inference.candidate_filter import CandidateFilter
 from inference.clustering.marker import TumorMarker, make_marker

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from config.settings import ResultRole
+from config.results import ResultRole
 from dicom_io.errors import RejectionReason, ResultMismatch, UnsuitableSeries
 from dicom_io.provenance import ReportReference, SeriesHistory
 from dicom_io.refusal import Refusal, RefusedSeries, write_refusal

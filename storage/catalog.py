@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import case, func, select, true, update
 from sqlalchemy.orm import Session
 
-from config.settings import RuleAction
+from config.rules import RuleAction
 from dicom_io.headers import InstanceHeader
 from storage.database import Database
 from storage.errors import NotFound

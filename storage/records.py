@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from config.settings import DEFAULT_PROFILE, RuleAction
+from config.results import DEFAULT_PROFILE
+from config.rules import RuleAction
 from storage.states import DeliveryState, FailureCode, JobState, ProofState
 
 

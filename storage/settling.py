@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from config.settings import RuleAction
+from config.rules import RuleAction
 from storage.missing import describe_missing
 from storage.records import JobRecord, NewJob, SeriesRecord
 from storage.states import JobState, can_supersede

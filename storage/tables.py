@@ -23,7 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from config.settings import DEFAULT_PROFILE, RuleAction
+from config.results import DEFAULT_PROFILE
+from config.rules import RuleAction
 from storage.states import DeliveryState, JobState, ProofState
 
 

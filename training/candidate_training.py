@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.ensemble import RandomForestClassifier
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference.candidates import FEATURES, find_candidates
 from inference.errors import LiverNotFound
 from inference.labels import Label

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference.errors import LiverNotFound
 from inference.preprocess import orient
 from inference.segment import BoxProbabilities, Segmenter, load_segmenter

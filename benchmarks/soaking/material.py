@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from benchmarks.instances import renew_uids
 from config import RuleAction
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from dicom_io.ct import write_ct_series
 from dicom_io.errors import RejectionReason
 from dicom_io.nifti import read_nifti

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from config.settings import InferenceSettings, TumorEngine
+from config.inference import InferenceSettings, TumorEngine
 from inference.clustering.cleanup import BoolArray, Element
 from inference.errors import ClusteringError
 from inference.manifest import ModelIdentity

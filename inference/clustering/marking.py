@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from config.settings import NOISE_CHOICES, InferenceSettings, TumorCluster, TumorEngine
+from config.inference import NOISE_CHOICES, InferenceSettings, TumorCluster, TumorEngine
 from inference.clustering.cleanup import BoolArray, Element, clean
 from inference.clustering.methods import NOISE, Labels, find_clusters
 from inference.clustering.points import Points, gather

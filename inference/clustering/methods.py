@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from config.settings import ClusteringSettings, TumorEngine
+from config.inference import ClusteringSettings, TumorEngine
 from inference.clustering.mixture import fit_mixture
 from inference.clustering.points import Points
 from inference.clustering.silhouette import silhouette

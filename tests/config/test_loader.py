@@ -112,6 +112,27 @@ def test_other_variables_with_our_prefix_are_left_alone():
             "[results]\nseg_series_number = 5\nsr_series_number = 5\n",
             ["seg_series_number", "must differ"],
         ),
+        ("[profiles.x]\nobjects = ['sr']\n", ["profiles.x", "'sr' needs 'seg'"]),
+        ("[profiles.x]\nobjects = []\n", ["profiles.x.objects", "at least 1"]),
+        ("[profiles.x]\nsegmantation = 'binary'\n", ["profiles.x.segm", "'segmentation'"]),
+        (
+            "[profiles.x]\nsegmentation = 'fractional'\n",
+            ["profiles.x", "lesions = 'together'"],
+        ),
+        (
+            "[peers.a]\nurl = 'http://a'\nprofile = 'ohfi'\n",
+            [
+                "peers.a.profile",
+                "'ohfi'",
+                "ohif, orthanc, rt",
+                "it needs the section [profiles.ohfi]",
+            ],
+        ),
+        (
+            "[inference]\ntumor_engine = 'gmm'\n[profiles.x]\nsegmentation = 'fractional'\n"
+            "lesions = 'together'\n",
+            ["profiles.x.segmentation", "needs the section", "'binary'"],
+        ),
         ("data_dir = [\n", ["not valid TOML"]),
         (
             "[peers.a]\nae_title = 'A'\nhost = 'h'\ntls = 'on'\n",
@@ -182,3 +203,18 @@ def test_a_peer_with_a_url_is_a_dicomweb_service(tmp_path: Path):
 def test_a_peer_may_be_a_url_of_the_environment_only():
     environ = {"HEPAR_PEERS__WEB__URL": "http://a/b", "HEPAR_PEERS__WEB__ROLES": '["destination"]'}
     assert list(load_settings(environ=environ).settings.destinations) == ["web"]
+
+
+def test_profiles_are_ready_made_and_can_be_replaced(tmp_path: Path):
+    path = write(
+        tmp_path,
+        "[peers.pacs]\nurl = 'http://a'\nroles = ['destination']\nprofile = 'mine'\n"
+        "[profiles.mine]\nobjects = ['seg']\nsegmentation = 'labelmap'\n"
+        "[profiles.rt]\nobjects = ['rtstruct', 'pdf']\n",
+    )
+    settings = load_settings(path, environ={"HEPAR_PROFILES__MINE__EMPTY_FRAMES": "true"}).settings
+    assert set(settings.profiles) == {"ohif", "slicer", "orthanc", "sc-only", "rt", "mine"}
+    assert settings.profiles["rt"].objects == ("rtstruct", "pdf")
+    assert settings.delivered_profiles == {"mine": settings.profiles["mine"]}
+    assert settings.profiles["mine"].empty_frames
+    assert load_settings(environ={}).settings.delivered_profiles.keys() == {"ohif"}

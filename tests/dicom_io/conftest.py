@@ -13,7 +13,7 @@ from pydicom import config, dcmread, uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.valuerep import DS
 
-from config.settings import ProfileSettings, ResultSettings
+from config.results import ProfileSettings, ResultSettings
 from dicom_io.ct import write_ct_series, write_enhanced_ct
 from dicom_io.provenance import ResultBasis
 from dicom_io.results import ResultContext, WrittenResults, write_results

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from config.settings import ResultSettings
+from config.results import ResultSettings
 from dicom_io.errors import ResultMismatch
 from dicom_io.identity import IDENTITY
 from dicom_io.overlay import build_overlay, build_refusal_page

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from config.settings import ProfileSettings, ResultRole, ready_made_profiles
+from config.results import ProfileSettings, ResultRole, ready_made_profiles
 from dicom_io.errors import ResultMismatch
 from dicom_io.results import name_content, write_results
 from dicom_io.segments import plan_segments

@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 
-from config.settings import ProfileSettings, ResultRole, ResultSettings, ready_made_profiles
+from config.results import ProfileSettings, ResultRole, ResultSettings, ready_made_profiles
 from dicom_io import codes
 from dicom_io.errors import RejectionReason
 from dicom_io.provenance import ReportReference, SeriesHistory

@@ -7,7 +7,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
-from config.settings import ResultRole
+from config.results import ResultRole
 from dicom_io.errors import ResultMismatch
 from dicom_io.report import build_report
 from dicom_io.series import find_series, read_series

@@ -7,7 +7,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from config.settings import Condition, RuleAction, RuleSettings, default_rules
+from config.rules import Condition, RuleAction, RuleSettings, default_rules
 from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, check_rules, decide, explain, may_process
 

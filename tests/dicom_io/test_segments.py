@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from config.settings import ResultSettings
+from config.results import ResultSettings
 from dicom_io.segments import SegmentKind, plan_segments
 from inference.labels import Label
 from inference.measure import measure

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference import backend, onnx_backend
 from inference.backend import Engine, Predictor, ResilientPredictor, open_engine
 from inference.errors import BackendError, ModelPackageError

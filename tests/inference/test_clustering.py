@@ -12,7 +12,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
-from config.settings import ClusteringSettings, InferenceSettings
+from config.inference import ClusteringSettings, InferenceSettings
 from inference.clustering import silhouette as silhouette_module
 from inference.clustering.cleanup import Element, clean
 from inference.clustering.marker import TumorMarker, make_marker

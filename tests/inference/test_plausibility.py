@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from config.settings import PlausibilitySettings
+from config.results import PlausibilitySettings
 from inference.findings import DoubtCode
 from inference.labels import Label
 from inference.measure import measure

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from dicom_io.series import SourceSeries, read_series
 from inference.measure import dice
 from inference.segment import load_segmenter

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config.settings import InferenceSettings, TumorEngine
+from config.inference import InferenceSettings, TumorEngine
 from inference.clustering.marker import TumorMarker
 from inference.errors import LiverNotFound
 from inference.identity import identify

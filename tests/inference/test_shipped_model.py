@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference import segment as segment_module
 from inference.backend import Predictor
 from inference.errors import BackendError

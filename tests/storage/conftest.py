@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import UpdateBase, delete, text
 
-from config.settings import RuleAction
+from config.rules import RuleAction
 from dicom_io.headers import InstanceHeader
 from storage.catalog import Catalog
 from storage.database import Database, open_database, upgrade_database

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from config.settings import RuleAction
+from config.rules import RuleAction
 from storage.errors import NotFound
 from storage.open_series import Patience
 from storage.records import Problem, Rejection

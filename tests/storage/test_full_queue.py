@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, insert, text
 
-from config.settings import RuleAction
+from config.rules import RuleAction
 from storage.moments import Moments
 from storage.open_series import Patience
 from storage.tables import SeriesRow

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import RetentionSettings, RuleAction
+from config.rules import RuleAction
+from config.settings import RetentionSettings
 from dicom_io.ct import write_ct_series
 from dicom_io.headers import read_header
 from inference.phantom import PhantomSettings, make_phantom

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import RetentionSettings, RuleAction
+from config.rules import RuleAction
+from config.settings import RetentionSettings
 from storage.errors import ForbiddenTransition, InstancesRemoved, ResultsRemoved
 from storage.records import Rejection
 from storage.retention import HoldingKind, Retention

@@ -13,7 +13,7 @@ pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
 
 from pydantic import TypeAdapter
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference.manifest import Bilateral, GrayCurve, Stage, View
 from inference.segment import load_segmenter
 from inference.sliding_window import predict

@@ -12,7 +12,7 @@ from rich.console import Console
 
 pytest.importorskip("skl2onnx", reason="skl2onnx comes with the extra 'train'")
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference.candidate_filter import CandidateFilter
 from inference.candidates import FEATURES
 from inference.errors import LiverNotFound, ModelPackageError

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("monai", reason="monai comes with the extra 'train'")
 pytest.importorskip("matplotlib", reason="matplotlib comes with the extra 'train'")
 
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from inference.errors import LiverNotFound
 from inference.findings import RunRecord, Segmentation
 from inference.labels import Label

@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason="onnx comes with the extra 'train'")
 from typer.testing import CliRunner, Result
 
 import training
-from config.settings import InferenceSettings
+from config.inference import InferenceSettings
 from dicom_io.nifti import write_nifti
 from inference.errors import LiverNotFound
 from inference.manifest import find_package, read_package, verify_package
