@@ -181,9 +181,16 @@ def test_dead_destination_costs_no_second_inference(shared_node, shared_archive,
     assert len(shared_archive.files()) == 2
 
 
+EVERYTHING = """profile = "everything"
+[profiles.everything]
+objects = ["seg", "sr", "overlay", "rtstruct", "pdf", "key-objects"]
+"""
+
+
 def test_each_destination_has_its_own_fate(make_node, storescp, storescu, synthetic_ct, free_port):
+    """And its own profile: one gets all that there is, from files that it can compare."""
     dead = f'[peers.dead]\nae_title = "DEAD"\nhost = "127.0.0.1"\nport = {free_port()}\n'
-    node = make_node(storescp.toml + dead + 'roles = ["destination"]\n')
+    node = make_node(storescp.toml + EVERYTHING + dead + 'roles = ["destination"]\n')
     send(storescu, synthetic_ct.folder, node.port)
     job = node.wait_for_state(JobState.DELIVERING)
 
@@ -192,7 +199,14 @@ def test_each_destination_has_its_own_fate(make_node, storescp, storescu, synthe
 
     wait_until(lambda: states()["archive"] is DeliveryState.DELIVERED, "the living one has it")
     assert states()["dead"] is DeliveryState.PENDING
-    assert len(storescp.files()) == 2
+    stored = [dcmread(path) for path in storescp.files()]
+    assert {one.Modality for one in stored} == {"SEG", "SR", "OT", "RTSTRUCT", "DOC", "KO"}
+    results = node.services.jobs.results(job.id, "everything")
+    assert {one.SOPInstanceUID for one in stored} == {one.sop_instance_uid for one in results}
+    assert {one.role for one in node.services.jobs.results(job.id, "ohif")} == {"seg", "sr"}
+    shown = node.hepar("jobs", "show", str(job.id))
+    assert "everything" in shown.stdout
+    assert "Checks before sending" in shown.stdout
 
 
 def test_skipped_series_says_why(shared_node, storescu, synthetic_ct, tmp_path: Path):
