@@ -6,6 +6,7 @@ from dataclasses import replace
 import highdicom as hd
 import numpy as np
 import pytest
+import SimpleITK
 from pydicom import dcmread
 
 from config.results import ProfileSettings, ResultRole, ready_made_profiles
@@ -170,6 +171,22 @@ def test_another_decoder_finds_each_probability(whole, everything):
 def test_every_frame_is_kept_where_that_is_wanted(whole, everything):
     seg = dcmread(seg_of(everything, "slicer"))
     assert seg.NumberOfFrames == len(seg.SegmentSequence) * whole.source.volume.shape[0]
+
+
+def test_3d_slicers_reader_gives_the_whole_grid_with_the_profile_for_it(
+    whole, everything, venv_program, tmp_path
+):
+    """dcmqi, with which 3D Slicer reads SEG, crops to the frames that there are."""
+    sizes = {}
+    for name in ("ohif", "slicer"):
+        command = [venv_program("segimage2itkimage"), "-t", "nrrd", "--mergeSegments"]
+        command += ["--inputDICOM", str(seg_of(everything, name)), "--prefix", name]
+        command += ["--outputDirectory", str(tmp_path)]
+        subprocess.run(command, check=True, capture_output=True)
+        [path] = tmp_path.glob(f"{name}*.nrrd")
+        sizes[name] = SimpleITK.ReadImage(str(path)).GetSize()[::-1]
+    assert sizes["slicer"] == whole.source.volume.shape
+    assert sizes["ohif"][0] < whole.source.volume.shape[0]
 
 
 def test_the_background_of_a_labelmap_is_described_last(everything):
