@@ -157,7 +157,7 @@ def measure(services: Services, template: Dataset, count: int) -> None:
             job = services.jobs.claim("w", lease_s=3600, now=utc_now())
             assert job is not None
             services.jobs.produced(
-                job.id, "w", results=[], destinations=["pacs"], summary={}, now=utc_now()
+                job.id, "w", results=[], destinations={"pacs": "ohif"}, summary={}, now=utc_now()
             )
     owner, far = "s", utc_now().replace(year=2100)
 

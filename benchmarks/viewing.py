@@ -1,8 +1,8 @@
 """Show our objects in OHIF: ``python -m benchmarks.viewing OUT_FOLDER``.
 
 A synthetic CT, its known labels as the segmentation, and what we write of them go into Orthanc.
-OHIF in headless Chromium shows segmentation and report, the overlay if there is one, and the report
-on a rejected series of a second study. Pictures go into the folder, and what OHIF has measured
+OHIF in headless Chromium shows segmentation, report and overlay, and why the series of a second
+study was rejected. Pictures go into the folder, and what OHIF has measured
 itself is printed. The same is checked in ``tests/acceptance/test_ohif.py``.
 """
 
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from benchmarks.peers import DICOMWEB_PLUGIN, Orthanc, find_free_port
-from benchmarks.viewers.ohif import Ohif, ShownFinding, ShownSegment, open_ohif
-from config.settings import ResultRole, ResultSettings
+from benchmarks.viewers.ohif import Ohif, ShownFinding, ShownImage, ShownSegment, open_ohif
+from config.settings import ProfileSettings, ResultRole, ResultSettings
 from dicom_io.ct import CtIdentity, write_ct_series
 from dicom_io.errors import RejectionReason
-from dicom_io.refusal import Refusal, write_refusal
-from dicom_io.results import ResultContext, write_results
+from dicom_io.refusal import Refusal, RefusedSeries, write_refusal
+from dicom_io.results import ResultContext, ResultFile, write_results
 from dicom_io.series import SourceSeries, read_series
 from inference.findings import Findings, RunRecord, Segmentation
 from inference.manifest import ModelIdentity
@@ -32,10 +32,13 @@ from inference.phantom import PhantomSettings, make_phantom
 
 PHANTOM = PhantomSettings(seed=5, shape=(50, 160, 160), spacing_mm=(5.0, 2.2, 2.2))
 _MODEL = ModelIdentity(name="known labels", version="1", digest="0" * 64, license="for tests")
+OVERLAY_MODALITY = "OT"
+_ROLES = (ResultRole.SEG, ResultRole.SR, ResultRole.OVERLAY)
 _CONTEXT = ResultContext(
     settings=ResultSettings(),
     created_at=datetime(2026, 1, 5, 9, tzinfo=UTC),
     software_version="0.1.0",
+    profiles={"viewer": ProfileSettings(objects=_ROLES)},
 )
 
 
@@ -46,12 +49,16 @@ class Study:
     source: SourceSeries
     findings: Findings
     images: list[Path]
-    results: dict[ResultRole, Path]
+    results: list[ResultFile]
 
     @property
     def files(self) -> list[Path]:
         """All instances."""
-        return [*self.images, *self.results.values()]
+        return [*self.images, *(one.path for one in self.results)]
+
+    def result(self, role: ResultRole) -> Dataset:
+        """Read the first instance of a role."""
+        return dcmread(next(one.path for one in self.results if one.role is role))
 
 
 def make_study(folder: Path) -> Study:
@@ -69,12 +76,18 @@ def make_study(folder: Path) -> Study:
         source=source,
         findings=findings,
         images=images,
-        results={one.role: one.path for one in written},
+        results=written.files,
     )
 
 
 def make_rejected(folder: Path) -> tuple[str, list[Path]]:
-    """Write a phantom and the report that says why it was not segmented; give study and files."""
+    """Write a phantom, and a report and a page that say why it was not segmented.
+
+    Returns
+    -------
+    str, list[Path]
+        Study Instance UID, and all instances.
+    """
     phantom = make_phantom(
         PhantomSettings(shape=(12, 48, 48), spacing_mm=(20.0, 7.0, 7.0), lesions=())
     )
@@ -82,7 +95,8 @@ def make_rejected(folder: Path) -> tuple[str, list[Path]]:
     images = write_ct_series(phantom.volume, folder / "ct", identity=identity)
     refusal = Refusal(RejectionReason.MISSING_SLICE, "2 missing")
     (folder / "results").mkdir()
-    written = write_refusal(images, refusal, folder / "results", _CONTEXT, _MODEL)
+    refused = RefusedSeries.read(images, refusal, _CONTEXT, _MODEL)
+    written = write_refusal(refused, folder / "results", b"")
     return identity.study_instance_uid, [*images, *(one.path for one in written)]
 
 
@@ -127,20 +141,25 @@ def show_report(ohif: Ohif, study: Study, folder: Path) -> list[ShownFinding]:
     return findings
 
 
-def show_overlay(ohif: Ohif, study: Study, folder: Path) -> None:
-    """Show the overlay, and take a picture."""
+def show_overlay(ohif: Ohif, study: Study, folder: Path) -> ShownImage:
+    """Show the overlay series, and take a picture."""
     ohif.open_study(study.source.study_instance_uid)
-    overlay = dcmread(study.results[ResultRole.OVERLAY], stop_before_pixels=True)
-    ohif.show_images(str(overlay.Modality))
+    image = ohif.show_images(OVERLAY_MODALITY)
     ohif.picture(folder / "ohif-overlay.png")
+    return image
 
 
-def show_rejected(ohif: Ohif, study_uid: str, folder: Path) -> None:
-    """Show the report on a rejected series, and take a picture."""
+def show_rejected(ohif: Ohif, study_uid: str, folder: Path) -> ShownImage:
+    """Show why a series was rejected, and take a picture.
+
+    OHIF cannot show the report, which has nothing to draw; the page must be seen all the same.
+    """
     ohif.open_study(study_uid)
     ohif.show("SR")
     ohif.wait_for_report()
+    image = ohif.show_images(OVERLAY_MODALITY)
     ohif.picture(folder / "ohif-rejected.png")
+    return image
 
 
 def main() -> None:
@@ -163,8 +182,7 @@ def main() -> None:
                 print(f"{segment.number} {segment.label}: {segment.displayed}")
             for finding in show_report(ohif, study, pictures):
                 print("; ".join(f"{title}: {value}" for title, value in finding.labels))
-            if ResultRole.OVERLAY in study.results:
-                show_overlay(ohif, study, pictures)
+            show_overlay(ohif, study, pictures)
             show_rejected(ohif, rejected_uid, pictures)
 
 

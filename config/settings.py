@@ -667,12 +667,17 @@ class ProfileSettings(_Section):
 
     @model_validator(mode="after")
     def _probabilities_are_of_tumor(self) -> "ProfileSettings":
-        if self.segmentation is SegmentationForm.FRACTIONAL and self.lesions is LesionForm.SEPARATE:
+        if self.is_fractional and self.lesions is LesionForm.SEPARATE:
             raise ValueError(
                 "segmentation = 'fractional' needs lesions = 'together': the probability is that "
                 "of tumor, not that of one lesion"
             )
         return self
+
+    @property
+    def is_fractional(self) -> bool:
+        """Whether it needs probabilities."""
+        return ResultRole.SEG in self.objects and self.segmentation is SegmentationForm.FRACTIONAL
 
 
 def ready_made_profiles() -> dict[str, ProfileSettings]:
@@ -863,13 +868,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _probabilities_come_from_a_network(self) -> "Settings":
         engine = self.inference.tumor_engine
-        for name, profile in self.delivered_profiles.items():
-            fractional = profile.segmentation is SegmentationForm.FRACTIONAL
-            if fractional and engine is not TumorEngine.NETWORK:
-                raise ValueError(
-                    f"profiles.{name}.segmentation is 'fractional', and inference.tumor_engine "
-                    f"{engine.value!r} gives no probabilities; choose 'binary', or 'network'"
-                )
+        fractional = [name for name, one in self.profiles.items() if one.is_fractional]
+        if fractional and engine is not TumorEngine.NETWORK:
+            raise ValueError(
+                f"profiles.{fractional[0]}.segmentation is 'fractional', and "
+                f"inference.tumor_engine {engine.value!r} gives no probabilities; choose 'binary', "
+                "or 'network'"
+            )
         return self
 
     @property
@@ -885,10 +890,20 @@ class Settings(BaseSettings):
         return {k: p for k, p in self.peers.items() if PeerRole.DESTINATION in p.roles}
 
     @property
+    def deliveries(self) -> dict[str, str]:
+        """The name of each destination, and of its profile."""
+        return {name: peer.profile for name, peer in sorted(self.destinations.items())}
+
+    @property
     def delivered_profiles(self) -> dict[str, ProfileSettings]:
         """The profiles of the destinations, by name; the default where there is no destination."""
-        names = {peer.profile for peer in self.destinations.values()} or {DEFAULT_PROFILE}
+        names = set(self.deliveries.values()) or {DEFAULT_PROFILE}
         return {name: self.profiles[name] for name in sorted(names)}
+
+    @property
+    def delivers_probabilities(self) -> bool:
+        """Whether a destination gets a fractional segmentation."""
+        return any(profile.is_fractional for profile in self.delivered_profiles.values())
 
     @property
     def polled(self) -> dict[str, PollSettings]:

@@ -30,6 +30,9 @@ ARTIFICIAL_INTELLIGENCE: Final[Code] = codes.DCM.ArtificialIntelligence
 PROCESSING_EQUIPMENT: Final[Code] = codes.DCM.ProcessingEquipment
 """CID 7005 "Contributing Equipment Purpose of Reference"."""
 
+SOURCE_IMAGE: Final[Code] = codes.DCM.SourceImageForImageProcessingOperation
+"""CID 7202 "Source Image Purpose of Reference"."""
+
 # The report: CID 7021 "Measurement Report Document Title", CID 100 "Imaging Procedure"
 IMAGING_MEASUREMENT_REPORT: Final[Code] = codes.DCM.ImagingMeasurementReport
 PROCEDURE_REPORTED: Final[Code] = codes.DCM.ProcedureReported
@@ -42,6 +45,10 @@ COMMENT: Final[Code] = codes.DCM.Comment
 MEASUREMENT_GROUP: Final[Code] = codes.DCM.MeasurementGroup
 TRACKING_UNIQUE_IDENTIFIER: Final[Code] = codes.DCM.TrackingUniqueIdentifier
 REFERENCED_SEGMENT: Final[Code] = codes.DCM.ReferencedSegment
+
+# The selection of slices: CID 7010 "Key Object Selection Document Title"
+OF_INTEREST: Final[Code] = codes.DCM.OfInterest
+KEY_OBJECT_DESCRIPTION: Final[Code] = codes.DCM.KeyObjectDescription
 
 # What was measured: CID 7469 "Generic Intensity and Size Measurement", CID 7464 "ROI Statistic"
 VOLUME: Final[Code] = codes.SCT.Volume

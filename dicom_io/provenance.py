@@ -1,13 +1,14 @@
 """Who made a result, with what and when: equipment, algorithm identification, dates."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 
 import highdicom as hd
 from pydicom import Dataset
 from pydicom.valuerep import DA, DT, TM
 
-from config.settings import ResultSettings
+from config.settings import DEFAULT_PROFILE, ProfileSettings, ResultSettings
 from dicom_io import codes
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import SourceImages
@@ -17,9 +18,6 @@ from inference.manifest import ModelIdentity
 MANUFACTURER = "Hepar"
 CONTENT_CREATOR_NAME = "Hepar^AI"
 """Content Creator's Name (0070,0084), type 2 in the SEG IOD (PS3.3 C.8.20.2)."""
-NOT_REVIEWED = (
-    "Made by an AI algorithm, not reviewed by a physician. For research use; not a medical device."
-)
 _LONG_STRING_LENGTH = 64
 """Longest value of VR LO (PS3.5 6.2)."""
 
@@ -88,18 +86,31 @@ class SeriesHistory:
 
     remark: str = ""
     """A sentence on what is known to be missing."""
-    predecessor: ReportReference | None = None
-    """The report on an earlier state of the series, which the new one takes the place of."""
+    predecessors: Mapping[str, ReportReference] = field(default_factory=dict)
+    """By profile, the report on an earlier state of the series, which a new one replaces."""
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, ...]:
         """What of it makes the content of a report another one."""
-        predecessor = self.predecessor
-        return self.remark, "" if predecessor is None else predecessor.sop_instance_uid
+        return self.remark, *sorted({one.sop_instance_uid for one in self.predecessors.values()})
 
 
 NOTHING_KNOWN = SeriesHistory()
 """Of files that a person has chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audience:
+    """Who gets an object, and in which form."""
+
+    profiles: tuple[str, ...] = (DEFAULT_PROFILE,)
+    """Names of the profiles that want it in this form."""
+    form: ProfileSettings = field(default_factory=ProfileSettings)
+    """One of them."""
+
+
+EVERY_VIEWER = Audience()
+"""Those that read the default form."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,7 +154,12 @@ def sr_algorithm_identification(provenance: Provenance) -> hd.sr.AlgorithmIdenti
 
 
 def observation_context(provenance: Provenance) -> hd.sr.ObservationContext:
-    """Build the Observation Context (TID 1001): the observer is a device (TID 1004), no person."""
+    """Build the Observation Context (TID 1001)."""
+    return hd.sr.ObservationContext(observer_device_context=device_observer(provenance))
+
+
+def device_observer(provenance: Provenance) -> hd.sr.ObserverContext:
+    """Build the Observer Context (TID 1002): the observer is a device (TID 1004), no person."""
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=provenance.device_uid,
         name=provenance.ae_title,
@@ -158,11 +174,7 @@ def observation_context(provenance: Provenance) -> hd.sr.ObservationContext:
             relationship_type=hd.sr.RelationshipTypeValues.HAS_OBS_CONTEXT,
         )
     )
-    return hd.sr.ObservationContext(
-        observer_device_context=hd.sr.ObserverContext(
-            observer_type=codes.DEVICE, observer_identifying_attributes=device
-        )
-    )
+    return hd.sr.ObserverContext(observer_type=codes.DEVICE, observer_identifying_attributes=device)
 
 
 def equipment(provenance: Provenance) -> dict[str, object]:
@@ -196,7 +208,7 @@ def stamp_dates(dataset: Dataset, provenance: Provenance, timezone_offset: str |
         setattr(dataset, f"{entity}Date", DA(date))
         setattr(dataset, f"{entity}Time", TM(time))
     dataset.InstanceCreatorUID = provenance.device_uid
-    for item in dataset.ContributingEquipmentSequence:
+    for item in dataset.get("ContributingEquipmentSequence", ()):
         if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.PROCESSING_EQUIPMENT.value:
             item.ContributionDateTime = DT(f"{date}{time}")
 

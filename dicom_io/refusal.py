@@ -15,16 +15,22 @@ from pydicom.sr.coding import Code
 
 from config.settings import ResultRole
 from dicom_io import codes
+from dicom_io.encapsulated_pdf import check_pdf, encapsulate
 from dicom_io.errors import InvalidUid, RejectionReason, ResultMismatch, UndecodableInstance
 from dicom_io.headers import check_uid, read_attributes
 from dicom_io.identity import IDENTITY, identity_differences
-from dicom_io.provenance import NOT_REVIEWED, InstanceUids, observation_context
+from dicom_io.overlay import build_refusal_page
+from dicom_io.provenance import InstanceUids, Provenance, observation_context
 from dicom_io.results import ResultContext, ResultFile, sync_folder, write_object
 from dicom_io.sr import ReportContent, build_document, build_evaluations, list_predecessors
 from dicom_io.uids import derive_uid
 from dicom_io.values import read_text
+from dicom_io.verify_overlay import check_refusal_page
 from inference.manifest import ModelIdentity
+from inference.wording import NOT_REVIEWED
 
+_ANSWERS = (ResultRole.SR, ResultRole.OVERLAY, ResultRole.PDF)
+"""The objects that can say in words why there are no others."""
 _REFERENCE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -37,65 +43,140 @@ class Refusal:
     """What exactly; may be empty."""
 
 
-def write_refusal(
-    paths: Sequence[Path],
-    refusal: Refusal,
-    folder: Path,
-    context: ResultContext,
-    model: ModelIdentity,
-) -> list[ResultFile]:
-    """Write ``sr.dcm``, durable and checked, on a series that cannot be evaluated.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RefusedSeries:
+    """What can be read of a series that cannot be evaluated."""
+
+    instances: Sequence[Dataset]
+    """Of one patient and one study; none where nobody knows in whose record a report belongs."""
+    refusal: Refusal
+    context: ResultContext
+    model: ModelIdentity
+    """That was to segment it."""
+
+    @classmethod
+    def read(
+        cls, paths: Sequence[Path], refusal: Refusal, context: ResultContext, model: ModelIdentity
+    ) -> "RefusedSeries":
+        """Read the attributes of what can be read.
+
+        Parameters
+        ----------
+        paths
+            The instances of the series.
+        refusal
+            Why it cannot be evaluated.
+        context
+            Wording, time and maker.
+        model
+            That was to segment it.
+        """
+        found = _readable(paths)
+        is_one = len({read_text(instance, "PatientID") for instance in found}) == 1
+        return cls(instances=found if is_one else [], refusal=refusal, context=context, model=model)
+
+    @property
+    def sentences(self) -> list[str]:
+        """Why it cannot be evaluated, and what such a report is."""
+        refusal = self.refusal
+        said = [f"Not evaluable: {refusal.reason.sentence}", refusal.detail, NOT_REVIEWED]
+        return [sentence for sentence in said if sentence]
+
+    @property
+    def provenance(self) -> Provenance:
+        """The maker."""
+        return self.context.provenance(self.model)
+
+    def uids(self, role: ResultRole) -> InstanceUids:
+        """Derive the UIDs of an object from all that makes its content."""
+        parts = (
+            *sorted(read_text(instance, "SOPInstanceUID") for instance in self.instances),
+            self.refusal.reason.value,
+            self.refusal.detail,
+            self.model.digest,
+            self.context.software_version,
+            self.context.settings.model_dump_json(),
+            *self.context.history.key,
+            "refusal",
+            role.value,
+        )
+        return InstanceUids(
+            series_instance_uid=derive_uid("series", *parts),
+            sop_instance_uid=derive_uid("instance", *parts),
+        )
+
+
+def write_refusal(refused: RefusedSeries, folder: Path, pdf: bytes) -> list[ResultFile]:
+    """Write what says that a series cannot be evaluated, durable and checked.
+
+    Each profile gets it in the forms that its readers see: a report (SR), a picture, a page of PDF.
+    Those that get none of these otherwise get the report.
 
     Parameters
     ----------
-    paths
-        The instances of the series.
-    refusal
-        Why it cannot be evaluated.
+    refused
+        The series, with at least one instance.
     folder
         An existing folder.
-    context
-        Wording, time and maker.
-    model
-        That was to segment it.
+    pdf
+        The page for people.
 
     Returns
     -------
     list[ResultFile]
-        The report; nothing where no instance says whose it is, or where they are of several
-        patients: then nobody knows in whose record it belongs.
+        What was written.
 
     Raises
     ------
     ResultMismatch
-        If the file does not hold what it was made from.
+        If a file does not hold what it was made from.
     OSError
-        If the file cannot be written.
+        If a file cannot be written.
     """
-    instances = _readable(paths)
-    if len({read_text(instance, "PatientID") for instance in instances}) != 1:
-        return []
-    provenance = context.provenance(model)
-    code = codes.refusal_code(refusal.reason)
-    sentences = [f"Not evaluable: {refusal.reason.sentence}", refusal.detail, NOT_REVIEWED]
+    wanting: dict[ResultRole, list[str]] = {}
+    for name, profile in refused.context.profiles.items():
+        for role in [one for one in profile.objects if one in _ANSWERS] or [ResultRole.SR]:
+            wanting.setdefault(role, []).append(name)
+    files = []
+    for role, names in wanting.items():
+        document = _build(role, refused, names, pdf)
+        path = folder / f"{role.value}.dcm"
+        write_object(document, path)
+        _check(role, path, refused, pdf)
+        files.append(ResultFile.of(document, role, path, tuple(names)))
+    sync_folder(folder)
+    return files
+
+
+def _build(role: ResultRole, refused: RefusedSeries, names: Sequence[str], pdf: bytes) -> Dataset:
+    instances, uids = refused.instances, refused.uids(role)
+    settings, provenance = refused.context.settings, refused.provenance
+    if role is ResultRole.OVERLAY:
+        return build_refusal_page(
+            instances, refused.sentences, uids, settings=settings, provenance=provenance
+        )
+    if role is ResultRole.PDF:
+        return encapsulate(pdf, instances, uids, settings=settings, provenance=provenance)
     root = _root(observation_context(provenance))
-    root.ContentSequence.append(
-        build_evaluations([(codes.EVALUABILITY, code)], filter(None, sentences))
-    )
-    study_uid = read_text(instances[0], "StudyInstanceUID")
+    evaluability = (codes.EVALUABILITY, codes.refusal_code(refused.refusal.reason))
+    root.ContentSequence.append(build_evaluations([evaluability], refused.sentences))
+    history, study_uid = refused.context.history, read_text(instances[0], "StudyInstanceUID")
     content = ReportContent(
         root=root,
         evidence=[_reference(one) for one in instances],
-        previous_versions=list_predecessors(context.history, study_uid),
+        previous_versions=list_predecessors(history, study_uid, names),
     )
-    uids = _uids(instances, refusal, context, model)
-    document = build_document(
-        content, instances[0], uids, settings=context.settings, provenance=provenance
-    )
-    written = write_object(document, ResultRole.SR, folder)
-    sync_folder(folder)
-    _check(written.path, instances[0], code)
-    return [written]
+    return build_document(content, instances[0], uids, settings=settings, provenance=provenance)
+
+
+def _check(role: ResultRole, path: Path, refused: RefusedSeries, pdf: bytes) -> None:
+    if role is ResultRole.OVERLAY:
+        check_refusal_page(path, refused.instances[0])
+    elif role is ResultRole.PDF:
+        check_pdf(path, refused.instances, pdf)
+    else:
+        code = codes.refusal_code(refused.refusal.reason)
+        _check_report(path, refused.instances[0], code)
 
 
 def _root(observation: hd.sr.ObservationContext) -> hd.sr.ContainerContentItem:
@@ -144,27 +225,7 @@ def _reference(instance: Dataset) -> Dataset:
     return reference
 
 
-def _uids(
-    instances: Sequence[Dataset], refusal: Refusal, context: ResultContext, model: ModelIdentity
-) -> InstanceUids:
-    """Derive the UIDs from all that makes the content."""
-    parts = (
-        *sorted(read_text(instance, "SOPInstanceUID") for instance in instances),
-        refusal.reason.value,
-        refusal.detail,
-        model.digest,
-        context.software_version,
-        context.settings.model_dump_json(),
-        *context.history.key,
-        "refusal",
-    )
-    return InstanceUids(
-        series_instance_uid=derive_uid("series", *parts),
-        sop_instance_uid=derive_uid("instance", *parts),
-    )
-
-
-def _check(path: Path, first: Dataset, code: Code) -> None:
+def _check_report(path: Path, first: Dataset, code: Code) -> None:
     """Read it again, and compare whose it is and what it says."""
     report = dcmread(path)
     differing = ", ".join(identity_differences(report, first))

@@ -3,32 +3,58 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 
-from config.settings import ResultRole, ResultSettings
-from dicom_io.provenance import NOTHING_KNOWN, InstanceUids, Provenance, ResultBasis, SeriesHistory
+from config.settings import DEFAULT_PROFILE, ProfileSettings, ResultRole, ResultSettings
+from dicom_io.encapsulated_pdf import PDF_CHECKS, build_pdf, check_pdf
+from dicom_io.errors import ResultMismatch
+from dicom_io.key_objects import build_key_objects
+from dicom_io.overlay import build_overlay
+from dicom_io.provenance import (
+    NOTHING_KNOWN,
+    Audience,
+    InstanceUids,
+    Provenance,
+    ResultBasis,
+    SeriesHistory,
+)
+from dicom_io.rtstruct import build_rtstruct
 from dicom_io.seg import build_seg
-from dicom_io.segments import plan_segments
+from dicom_io.segments import PlannedSegments, plan_segments
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import build_source_images
-from dicom_io.sr import build_sr, summary_sentence
+from dicom_io.sr import build_sr
 from dicom_io.uids import derive_uid
-from dicom_io.verify import check_seg, check_sr
-from inference.findings import Diameter, Findings, Lesion, Region, Segmentation
+from dicom_io.verify import SEG_CHECKS, SR_CHECKS, check_seg, check_sr
+from dicom_io.verify_key_objects import KEY_OBJECT_CHECKS, check_key_objects
+from dicom_io.verify_overlay import OVERLAY_CHECKS, check_overlay
+from dicom_io.verify_rtstruct import RTSTRUCT_CHECKS, check_rtstruct
+from inference.findings import Findings, Segmentation
 from inference.manifest import ModelIdentity
+from inference.slice_pictures import choose_slices
 
 logger = logging.getLogger(__name__)
+
+Profiles = Mapping[str, ProfileSettings]
+
+_SEG_FORM = ("segmentation", "lesions", "empty_frames")
+"""The keys of a profile that shape its SEG."""
+_SR_FORM = (*_SEG_FORM, "image_library")
+"""Those that shape its SR, which cites the SEG."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultContext:
-    """What the objects say of their maker, and how they are worded."""
+    """What the objects say of their maker, how they are worded, and which are wanted."""
 
     settings: ResultSettings
     created_at: datetime
@@ -36,6 +62,8 @@ class ResultContext:
     software_version: str
     ae_title: str = "HEPAR"
     history: SeriesHistory = NOTHING_KNOWN
+    profiles: Profiles = field(default_factory=lambda: {DEFAULT_PROFILE: ProfileSettings()})
+    """What the destinations get, by the name of the profile."""
 
     def provenance(self, model: ModelIdentity) -> Provenance:
         """Give the maker and the time of what is made with a model."""
@@ -56,6 +84,42 @@ class ResultFile:
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
+    profiles: tuple[str, ...]
+    """The names of the profiles that it belongs to."""
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, role: ResultRole, path: Path, profiles: tuple[str, ...]
+    ) -> "ResultFile":
+        """Describe an object that was written."""
+        return cls(
+            role=role,
+            path=path,
+            sop_class_uid=str(dataset.SOPClassUID),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            series_instance_uid=str(dataset.SeriesInstanceUID),
+            profiles=profiles,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRecord:
+    """What a written file was read again for, and found to hold."""
+
+    file: str
+    """Its name, or that of the folder of a series."""
+    checked: tuple[str, ...]
+    """What was compared with what the file was made from."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenResults:
+    """The result objects of a job."""
+
+    files: list[ResultFile]
+    """In the order in which they are to be sent: what is cited comes before what cites it."""
+    checks: list[CheckRecord]
 
 
 def write_results(
@@ -64,11 +128,12 @@ def write_results(
     findings: Findings,
     folder: Path,
     context: ResultContext,
-) -> list[ResultFile]:
-    """Write ``seg.dcm`` and ``sr.dcm``, durable and checked.
+    pdf: bytes = b"",
+) -> WrittenResults:
+    """Write the objects of all profiles, durable and checked.
 
-    The same source, model, software and settings give the same UIDs; with the same `created_at`
-    and labels, the same bytes.
+    Profiles that want an object in the same form share it. The same source, model, software and
+    settings give the same UIDs; with the same `created_at` and labels, the same bytes.
 
     Parameters
     ----------
@@ -81,12 +146,9 @@ def write_results(
     folder
         An existing folder.
     context
-        Wording, time and maker.
-
-    Returns
-    -------
-    list[ResultFile]
-        SEG, then SR.
+        Wording, time, maker, and the profiles.
+    pdf
+        The report for people, where a profile wants it.
 
     Raises
     ------
@@ -102,24 +164,167 @@ def write_results(
         provenance=context.provenance(segmentation.model),
         history=context.history,
     )
-    content_key = _content_key(source, segmentation)
-    planned = plan_segments(
-        segmentation.labels, findings, context.settings, content_key=content_key
+    writer = _Writer(
+        basis=basis,
+        segmentation=segmentation,
+        findings=findings,
+        content_key=name_content(source, segmentation),
+        folder=folder,
     )
-    seg_uids = _instance_uids(basis, content_key, ResultRole.SEG)
-    sr_uids = _instance_uids(basis, content_key, ResultRole.SR)
-    seg = build_seg(basis, planned, seg_uids)
-    sr = build_sr(basis, seg, planned.segments, findings, sr_uids)
-    seg_file = write_object(seg, ResultRole.SEG, folder)
-    sr_file = write_object(sr, ResultRole.SR, folder)
+    for audience in _audiences(context.profiles, ResultRole.SEG, _SEG_FORM):
+        writer.write_segmentation(audience, context.profiles)
+    for audience in _audiences(context.profiles, ResultRole.OVERLAY, ("overlay_step_mm",)):
+        writer.write_overlay(audience)
+    for audience in _audiences(context.profiles, ResultRole.RTSTRUCT):
+        writer.write_structures(audience)
+    for audience in _audiences(context.profiles, ResultRole.PDF):
+        writer.write_pdf(audience, pdf)
+    for audience in _audiences(context.profiles, ResultRole.KEY_OBJECTS):
+        writer.write_key_objects(audience)
     sync_folder(folder)
-    counts = check_seg(seg_file.path, source, planned)
-    check_sr(sr_file.path, source, seg_file.path, counts)
-    logger.info("wrote and checked SEG and SR of %d segments", len(planned.segments))
-    return [seg_file, sr_file]
+    logger.info("wrote and checked %d result files", len(writer.files))
+    return WrittenResults(files=writer.files, checks=writer.checks)
 
 
-def _content_key(source: SourceSeries, segmentation: Segmentation) -> str:
+def _audiences(
+    profiles: Profiles, role: ResultRole, keys: Sequence[str] = ()
+) -> Iterator[Audience]:
+    """Give each form in which an object is wanted, as those keys shape it, and by whom."""
+    wanting: dict[tuple[object, ...], list[str]] = {}
+    for name, profile in profiles.items():
+        if role in profile.objects:
+            wanting.setdefault(_values(profile, keys), []).append(name)
+    for names in wanting.values():
+        yield Audience(profiles=tuple(names), form=profiles[names[0]])
+
+
+def _values(form: ProfileSettings, keys: Sequence[str]) -> tuple[object, ...]:
+    return tuple(getattr(form, key) for key in keys)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Writer:
+    """Builds, writes and checks one object after the other."""
+
+    basis: ResultBasis
+    segmentation: Segmentation
+    findings: Findings
+    content_key: str
+    folder: Path
+    files: list[ResultFile] = field(default_factory=list)
+    checks: list[CheckRecord] = field(default_factory=list)
+    forms: Counter[ResultRole] = field(default_factory=Counter)
+    """How many there are of each role."""
+
+    def write_segmentation(self, audience: Audience, profiles: Profiles) -> None:
+        """Write a SEG, and the reports that cite it."""
+        form, probabilities = audience.form, self.segmentation.probabilities
+        planned = plan_segments(
+            self.segmentation.labels,
+            self.findings,
+            self.basis.settings,
+            form=form.lesions,
+            content_key=self.content_key,
+        )
+        uids = self._uids(ResultRole.SEG, _values(form, _SEG_FORM))
+        seg = build_seg(self.basis, planned, uids, form, probabilities)
+        path = self._write(seg, ResultRole.SEG, audience)
+        with self._checking(path, SEG_CHECKS):
+            check_seg(path, self.basis.source, planned, form, probabilities)
+        citing = {name: profiles[name] for name in audience.profiles}
+        for readers in _audiences(citing, ResultRole.SR, _SR_FORM):
+            self._write_report(readers, seg, planned)
+
+    def _write_report(self, audience: Audience, seg: Dataset, planned: PlannedSegments) -> None:
+        uids = self._uids(ResultRole.SR, _values(audience.form, _SR_FORM))
+        sr = build_sr(self.basis, seg, planned.segments, self.findings, uids, audience)
+        path = self._write(sr, ResultRole.SR, audience)
+        with self._checking(path, SR_CHECKS):
+            check_sr(path, self.basis.source, seg, planned)
+
+    def write_overlay(self, audience: Audience) -> None:
+        """Write the series of pictures."""
+        labels, step_mm = self.segmentation.labels, audience.form.overlay_step_mm
+        lesion_count = self.basis.settings.max_lesion_segments
+        slices = choose_slices(labels, self.findings, step_mm, lesion_count)
+        series_uid = self._uids(ResultRole.OVERLAY, (step_mm,)).series_instance_uid
+        folder = self.folder / self._stem(ResultRole.OVERLAY)
+        folder.mkdir()
+        paths: list[Path] = []
+        for picture in build_overlay(self.basis, labels, self.findings, slices, series_uid):
+            paths.append(folder / f"{len(paths) + 1:04d}.dcm")
+            self._save(picture, ResultRole.OVERLAY, paths[-1], audience)
+        sync_folder(folder)
+        with self._checking(folder, OVERLAY_CHECKS):
+            check_overlay(paths, self.basis.source, labels, slices)
+
+    def write_structures(self, audience: Audience) -> None:
+        """Write the contours for radiotherapy."""
+        labels = self.segmentation.labels
+        uids = self._uids(ResultRole.RTSTRUCT)
+        structures = build_rtstruct(self.basis, labels, self.findings, uids)
+        path = self._write(structures, ResultRole.RTSTRUCT, audience)
+        with self._checking(path, RTSTRUCT_CHECKS):
+            check_rtstruct(path, self.basis.source, labels, self.findings)
+
+    def write_key_objects(self, audience: Audience) -> None:
+        """Write which slices to look at; nothing where there is no lesion."""
+        selection = build_key_objects(self.basis, self.findings, self._uids(ResultRole.KEY_OBJECTS))
+        if selection is not None:
+            path = self._write(selection, ResultRole.KEY_OBJECTS, audience)
+            with self._checking(path, KEY_OBJECT_CHECKS):
+                check_key_objects(path, self.basis.source, self.findings)
+
+    def write_pdf(self, audience: Audience, pdf: bytes) -> None:
+        """Write the report for people."""
+        document = build_pdf(self.basis, pdf, self._uids(ResultRole.PDF))
+        path = self._write(document, ResultRole.PDF, audience)
+        with self._checking(path, PDF_CHECKS):
+            check_pdf(path, self.basis.source.datasets, pdf)
+
+    def _uids(self, role: ResultRole, form: tuple[object, ...] = ()) -> InstanceUids:
+        """Derive the UIDs of an object from all that makes its content."""
+        parts = (
+            self.content_key,
+            *self.basis.history.key,
+            self.basis.provenance.software_version,
+            self.basis.settings.model_dump_json(),
+            role.value,
+            *map(str, form),
+        )
+        return InstanceUids(
+            series_instance_uid=derive_uid("series", *parts),
+            sop_instance_uid=derive_uid("instance", *parts),
+        )
+
+    def _write(self, dataset: Dataset, role: ResultRole, audience: Audience) -> Path:
+        """Write an object under the name of its role."""
+        path = self.folder / f"{self._stem(role)}.dcm"
+        self._save(dataset, role, path, audience)
+        return path
+
+    def _save(self, dataset: Dataset, role: ResultRole, path: Path, audience: Audience) -> None:
+        write_object(dataset, path)
+        self.files.append(ResultFile.of(dataset, role, path, audience.profiles))
+
+    def _stem(self, role: ResultRole) -> str:
+        """Name what is written in a form, numbered from the second form on."""
+        self.forms[role] += 1
+        return f"{role.value}-{self.forms[role]}" if self.forms[role] > 1 else role.value
+
+    @contextmanager
+    def _checking(self, path: Path, checked: tuple[str, ...]) -> Iterator[None]:
+        """Time a check, and put it on record once it is passed; one that fails names the file."""
+        started = time.perf_counter()
+        try:
+            yield
+        except ResultMismatch as error:
+            raise ResultMismatch(f"{path.name}: {error}") from error
+        seconds = round(time.perf_counter() - started, 3)
+        self.checks.append(CheckRecord(file=path.name, checked=checked, seconds=seconds))
+
+
+def name_content(source: SourceSeries, segmentation: Segmentation) -> str:
     """Name the source's content and the model: instances, HU and weights."""
     digest = hashlib.sha256()
     for sop_instance_uid in sorted(source.sop_instance_uids):
@@ -128,35 +333,12 @@ def _content_key(source: SourceSeries, segmentation: Segmentation) -> str:
     return f"{digest.hexdigest()} {segmentation.model.digest}"
 
 
-def _instance_uids(basis: ResultBasis, content_key: str, role: ResultRole) -> InstanceUids:
-    """Derive the UIDs of an object from all that makes its content."""
-    parts = (
-        content_key,
-        *basis.history.key,
-        basis.provenance.software_version,
-        basis.settings.model_dump_json(),
-        role.value,
-    )
-    return InstanceUids(
-        series_instance_uid=derive_uid("series", *parts),
-        sop_instance_uid=derive_uid("instance", *parts),
-    )
-
-
-def write_object(dataset: Dataset, role: ResultRole, folder: Path) -> ResultFile:
-    """Write an object under the name of its role; its bytes are durable, its name is not yet."""
-    path = folder / f"{role.value}.dcm"
+def write_object(dataset: Dataset, path: Path) -> None:
+    """Write an object; its bytes are durable, its name is not yet."""
     with path.open("wb") as file:
         dataset.save_as(file, enforce_file_format=True)
         file.flush()
         os.fsync(file.fileno())
-    return ResultFile(
-        role=role,
-        path=path,
-        sop_class_uid=str(dataset.SOPClassUID),
-        sop_instance_uid=str(dataset.SOPInstanceUID),
-        series_instance_uid=str(dataset.SeriesInstanceUID),
-    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -166,96 +348,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def build_report(
-    source: SourceSeries | None, segmentation: Segmentation, findings: Findings
-) -> dict[str, object]:
-    """Give the content of ``report.json``: measurements, timings, model and device.
-
-    Parameters
-    ----------
-    source
-        The DICOM series; none for a NIfTI file.
-    segmentation
-        Labels, model and run.
-    findings
-        The measurements.
-
-    Returns
-    -------
-    dict[str, object]
-        Numbers, text, lists and dictionaries only, as JSON has them.
-    """
-    labels = segmentation.labels
-    return {
-        "summary": {
-            "sentence": summary_sentence(findings),
-            "lesion_count": len(findings.lesions),
-            "tumor_volume_ml": float(findings.tumor_volume_ml),
-            "liver_volume_with_lesions_ml": float(findings.organ_volume_ml),
-            "tumor_burden": float(findings.tumor_burden),
-        },
-        "doubts": [asdict(doubt) for doubt in findings.doubts],
-        "liver": _describe_region(findings.liver),
-        "lesions": [_describe_lesion(lesion) for lesion in findings.lesions],
-        "grid": {
-            "shape": [int(size) for size in labels.shape[:3]],
-            "spacing_mm": [float(distance) for distance in labels.spacing],
-        },
-        "source": None if source is None else _describe_source(source),
-        "model": asdict(segmentation.model),
-        "run": _describe_run(segmentation),
-    }
-
-
-def _describe_region(region: Region) -> dict[str, object]:
-    return {
-        "volume_ml": float(region.volume_ml),
-        "voxel_count": int(region.voxel_count),
-        "mean_hu": float(region.mean_hu),
-        "sd_hu": float(region.sd_hu),
-        "min_hu": float(region.min_hu),
-        "max_hu": float(region.max_hu),
-        "centroid_mm": [float(coordinate) for coordinate in region.centroid_mm],
-        "long_axis": _describe_diameter(region.long_axis),
-    }
-
-
-def _describe_lesion(lesion: Lesion) -> dict[str, object]:
-    short_axis = lesion.short_axis
-    return {
-        "number": int(lesion.number),
-        **_describe_region(lesion),
-        "short_axis": None if short_axis is None else _describe_diameter(short_axis),
-        "surface_distance_mm": lesion.surface_distance_mm,
-        "recist_measurable": lesion.is_measurable,
-    }
-
-
-def _describe_diameter(diameter: Diameter) -> dict[str, object]:
-    return {
-        "length_mm": float(diameter.length_mm),
-        "slice_index": int(diameter.slice_index),
-        "start": [float(index) for index in diameter.start],
-        "end": [float(index) for index in diameter.end],
-    }
-
-
-def _describe_source(source: SourceSeries) -> dict[str, object]:
-    return {
-        "study_instance_uid": source.study_instance_uid,
-        "series_instance_uid": source.series_instance_uid,
-        "instance_count": len(source.sop_instance_uids),
-    }
-
-
-def _describe_run(segmentation: Segmentation) -> Mapping[str, object]:
-    run = segmentation.run
-    return {
-        "device": run.device,
-        "backend": run.backend,
-        "precision": run.precision,
-        "timings_s": {step: float(seconds) for step, seconds in run.timings_s.items()},
-        "notes": list(run.notes),
-    }

@@ -1,4 +1,4 @@
-"""Segmentation objects (SEG, PS3.3 A.51): planned segments to one BINARY instance."""
+"""Segmentation objects (SEG, PS3.3 A.51): planned segments to one instance."""
 
 import highdicom as hd
 import numpy as np
@@ -6,11 +6,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from config.settings import ResultSettings
+from config.settings import ProfileSettings, ResultSettings, SegmentationForm
 from dicom_io import codes
 from dicom_io.identity import stamp_identity, timezone_offset
 from dicom_io.provenance import (
     CONTENT_CREATOR_NAME,
+    EVERY_VIEWER,
     InstanceUids,
     ResultBasis,
     equipment,
@@ -20,18 +21,26 @@ from dicom_io.provenance import (
 from dicom_io.segments import PlannedSegments, SegmentKind, SegmentPlan
 from dicom_io.source_images import SourceImages
 from dicom_io.uids import derive_uid
+from inference.findings import FULL_PROBABILITY, Probabilities
+from inference.labels import Label
 from inference.volume import Volume
 
 CONTENT_LABEL = "LIVER_LESIONS"
 CONTENT_DESCRIPTION = "Liver and liver lesions, AI result, not reviewed"
 
 
-def build_seg(basis: ResultBasis, planned: PlannedSegments, uids: InstanceUids) -> Dataset:
+def build_seg(
+    basis: ResultBasis,
+    planned: PlannedSegments,
+    uids: InstanceUids,
+    form: ProfileSettings = EVERY_VIEWER.form,
+    probabilities: Probabilities | None = None,
+) -> Dataset:
     """Build the SEG of a series.
 
-    Each frame is one segment in one slice, named with the source instance (and frame) that it lies
-    on, at the position which that instance states (PS3.3 C.8.20). Frames without a voxel are left
-    out.
+    Each frame is one segment in one slice, or all of them in one slice (LABELMAP), named with the
+    source instance (and frame) that it lies on, at the position which that instance states (PS3.3
+    C.8.20). Pixels are not compressed, so that every archive can take them.
 
     Parameters
     ----------
@@ -41,18 +50,31 @@ def build_seg(basis: ResultBasis, planned: PlannedSegments, uids: InstanceUids) 
         The segments, on the grid of the source's volume.
     uids
         Series and instance UID of the SEG.
+    form
+        Its type, and whether frames without a voxel are kept.
+    probabilities
+        What a FRACTIONAL SEG holds, in the order of its segments.
 
     Raises
     ------
     ValueError
-        If the segments do not lie on the grid of the source.
+        If the segments do not lie on the grid of the source, or a FRACTIONAL SEG is asked for
+        without probabilities.
     """
     source, settings, provenance = basis.source, basis.settings, basis.provenance
     _check_same_grid(planned.numbers, source.volume)
+    pixels: NDArray[np.integer] | NDArray[np.floating]
+    if form.segmentation is SegmentationForm.FRACTIONAL:
+        pixels = _stack(probabilities, planned, basis.images)
+    else:
+        pixels = _frames(planned.numbers.array, basis.images)
     seg = hd.seg.Segmentation(
         source_images=basis.images.datasets,
-        pixel_array=_frames(planned.numbers.array, basis.images),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        pixel_array=pixels,
+        segmentation_type=hd.seg.SegmentationTypeValues[form.segmentation.name],
+        fractional_type=hd.seg.SegmentationFractionalTypeValues.PROBABILITY,
+        max_fractional_value=FULL_PROBABILITY,
+        omit_empty_frames=not form.empty_frames,
         segment_descriptions=[_describe(segment, basis) for segment in planned.segments],
         series_instance_uid=uids.series_instance_uid,
         series_number=settings.seg_series_number,
@@ -67,9 +89,26 @@ def build_seg(basis: ResultBasis, planned: PlannedSegments, uids: InstanceUids) 
     stamp_identity(seg, source.datasets[0], (settings.seg_series_description, *provenance.texts))
     stamp_dates(seg, provenance, timezone_offset(source.datasets[0]))
     _name_dimension_organization(seg, uids)
-    _zero_padding(seg)
+    if form.segmentation is SegmentationForm.BINARY:
+        _zero_padding(seg)
+    if form.segmentation is SegmentationForm.LABELMAP:
+        _describe_background_last(seg)
     dataset: Dataset = seg
     return dataset
+
+
+def _stack(
+    probabilities: Probabilities | None, planned: PlannedSegments, images: SourceImages
+) -> NDArray[np.float32]:
+    """Put the probabilities of the segments into the last axis, 0 to 1, as highdicom takes them."""
+    if probabilities is None:
+        raise ValueError("a FRACTIONAL segmentation needs the probabilities of the network")
+    labels = [Label.LIVER, Label.TUMOR][: len(planned.segments)]
+    planes = [_frames(probabilities[label].array, images) for label in labels]
+    stacked = np.empty((*planes[0].shape, len(planes)), np.float32)
+    for index, plane in enumerate(planes):
+        np.divide(plane, FULL_PROBABILITY, out=stacked[..., index], dtype=np.float32)
+    return stacked
 
 
 def _check_same_grid(numbers: Volume, volume: Volume) -> None:
@@ -99,7 +138,7 @@ def _describe(segment: SegmentPlan, basis: ResultBasis) -> hd.seg.SegmentDescrip
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=seg_algorithm_identification(basis.provenance),
         tracking_uid=segment.tracking_uid,
-        tracking_id=segment.tracking_identifier,
+        tracking_id=segment.label,
         anatomic_regions=None if is_liver else [codes.LIVER],
         display_color=hd.color.CIELabColor.from_rgb(*segment.color),
     )
@@ -116,6 +155,11 @@ def property_type(segment: SegmentPlan, settings: ResultSettings) -> Code:
     """Give the Segmented Property Type (CID 7151)."""
     if segment.kind is SegmentKind.LIVER:
         return codes.LIVER
+    return tumor_code(settings)
+
+
+def tumor_code(settings: ResultSettings) -> Code:
+    """Give what a lesion is called, as the settings have it."""
     return codes.NEOPLASM if settings.tumor_type == "neoplasm" else codes.LESION
 
 
@@ -124,6 +168,15 @@ def _name_dimension_organization(seg: Dataset, uids: InstanceUids) -> None:
     uid = derive_uid("dimension-organization", uids.sop_instance_uid)
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
+
+
+def _describe_background_last(seg: Dataset) -> None:
+    """Move the item of the background, which LABELMAP must have (PS3.3 C.8.20.2.3), to the end.
+
+    OHIF 3.13 takes the color of a segment from the item whose place is the segment's number.
+    """
+    background, *segments = seg.SegmentSequence
+    seg.SegmentSequence = [*segments, background]
 
 
 def _zero_padding(seg: Dataset) -> None:

@@ -1,7 +1,8 @@
 """The plan of the segments: which finding gets which segment, under which name.
 
-A voxel belongs to one segment at most: the liver segment is the liver without its lesions, because
-viewers lose segments that overlap.
+A lesion is tracked under the same UID whether or not it has a segment of its own. A voxel belongs
+to one segment at most: the liver segment is the liver without its lesions, because viewers lose
+segments that overlap.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from config.settings import ResultSettings
+from config.settings import LesionForm, ResultSettings
 from dicom_io.uids import derive_uid
 from inference.findings import Findings, Lesion
 from inference.labels import Label
@@ -37,7 +38,7 @@ class SegmentKind(StrEnum):
     LESION = "lesion"
     """One lesion."""
     POOLED = "pooled"
-    """All lesions that are too small to have a segment of their own."""
+    """Several lesions: those that are too small to have a segment of their own, or all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +49,14 @@ class SegmentPlan:
     """Segment Number, from 1."""
     kind: SegmentKind
     label: str
-    tracking_identifier: str
+    """Segment Label, and Tracking ID."""
     tracking_uid: str
     lesion_numbers: tuple[int, ...]
     """The lesions in it, the largest first; none for the liver."""
     color: tuple[int, int, int]
     """Recommended display color, sRGB."""
+    members: tuple["SegmentPlan", ...] = ()
+    """Lesions in it that are reported one by one, under the number of this segment."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,9 +68,21 @@ class PlannedSegments:
     numbers: Volume
     """Array (slices, rows, columns) uint8 or uint16: 0, or the segment number of the voxel."""
 
+    @property
+    def tracking_uids(self) -> frozenset[str]:
+        """Of all findings that a report draws."""
+        return frozenset(
+            plan.tracking_uid for segment in self.segments for plan in (segment, *segment.members)
+        )
+
 
 def plan_segments(
-    labels: Volume, findings: Findings, settings: ResultSettings, *, content_key: str
+    labels: Volume,
+    findings: Findings,
+    settings: ResultSettings,
+    *,
+    form: LesionForm = LesionForm.SEPARATE,
+    content_key: str,
 ) -> PlannedSegments:
     """Give each finding its segment.
 
@@ -78,7 +93,9 @@ def plan_segments(
     findings
         The lesions of those labels.
     settings
-        How many lesions have a segment of their own; the largest do.
+        How many lesions have a segment of their own, where they have; the largest do.
+    form
+        Whether they have.
     content_key
         Names the source content and the model; tracking UIDs derive from it.
 
@@ -89,7 +106,11 @@ def plan_segments(
     """
     if not np.array_equal(labels.array == Label.TUMOR, findings.lesion_map.array > 0):
         raise ValueError("labels and lesion map differ in their tumor voxels")
-    segments = tuple(_segments(findings, settings.max_lesion_segments, content_key))
+    planner = _Planner(findings=findings, content_key=content_key)
+    if form is LesionForm.TOGETHER:
+        segments = tuple(planner.together())
+    else:
+        segments = tuple(planner.separate(settings.max_lesion_segments))
     table = np.zeros(len(findings.lesions) + 1, dtype=_number_dtype(len(segments)))
     for segment in segments:
         table[list(segment.lesion_numbers)] = segment.number
@@ -102,49 +123,65 @@ def _number_dtype(segment_count: int) -> type[np.uint8] | type[np.uint16]:
     return np.uint8 if segment_count <= np.iinfo(np.uint8).max else np.uint16
 
 
-def _segments(findings: Findings, own_segments: int, content_key: str) -> Iterator[SegmentPlan]:
-    yield _plan(1, SegmentKind.LIVER, "Liver", (), LIVER_COLOR, derive_uid("tracking", content_key))
-    for number, lesion in enumerate(findings.lesions[:own_segments], start=2):
-        yield _plan(
-            number,
-            SegmentKind.LESION,
-            f"Liver lesion {lesion.number}",
-            (lesion.number,),
-            LESION_COLORS[(number - 2) % len(LESION_COLORS)],
-            _tracking_uid(content_key, lesion),
+@dataclass(frozen=True, kw_only=True)
+class _Planner:
+    """Names segments and derives their tracking UIDs."""
+
+    findings: Findings
+    content_key: str
+
+    def separate(self, own_segments: int) -> Iterator[SegmentPlan]:
+        """Give the liver, the largest lesions and, where there are more, those together."""
+        yield self._liver()
+        lesions = self.findings.lesions
+        for number, lesion in enumerate(lesions[:own_segments], start=2):
+            yield self._lesion(lesion, number)
+        if lesions[own_segments:]:
+            yield SegmentPlan(
+                number=own_segments + 2,
+                kind=SegmentKind.POOLED,
+                label="Other liver lesions",
+                tracking_uid=self._uid("pooled", str(own_segments)),
+                lesion_numbers=tuple(lesion.number for lesion in lesions[own_segments:]),
+                color=POOLED_COLOR,
+            )
+
+    def together(self) -> Iterator[SegmentPlan]:
+        """Give the liver and, where there are any, all lesions in one."""
+        yield self._liver()
+        lesions = self.findings.lesions
+        if lesions:
+            yield SegmentPlan(
+                number=2,
+                kind=SegmentKind.POOLED,
+                label="Liver lesions",
+                tracking_uid=self._uid("together"),
+                lesion_numbers=tuple(lesion.number for lesion in lesions),
+                color=LESION_COLORS[0],
+                members=tuple(self._lesion(lesion, 2) for lesion in lesions),
+            )
+
+    def _liver(self) -> SegmentPlan:
+        return SegmentPlan(
+            number=1,
+            kind=SegmentKind.LIVER,
+            label="Liver",
+            tracking_uid=self._uid(),
+            lesion_numbers=(),
+            color=LIVER_COLOR,
         )
-    pooled = findings.lesions[own_segments:]
-    if pooled:
-        yield _plan(
-            own_segments + 2,
-            SegmentKind.POOLED,
-            "Other liver lesions",
-            tuple(lesion.number for lesion in pooled),
-            POOLED_COLOR,
-            derive_uid("tracking", content_key, "pooled", str(own_segments)),
+
+    def _lesion(self, lesion: Lesion, number: int) -> SegmentPlan:
+        """Identify a lesion by its number and its place, to the millimeter."""
+        place = [str(round(coordinate)) for coordinate in lesion.centroid_mm]
+        return SegmentPlan(
+            number=number,
+            kind=SegmentKind.LESION,
+            label=f"Liver lesion {lesion.number}",
+            tracking_uid=self._uid("lesion", str(lesion.number), *place),
+            lesion_numbers=(lesion.number,),
+            color=LESION_COLORS[(lesion.number - 1) % len(LESION_COLORS)],
         )
 
-
-def _tracking_uid(content_key: str, lesion: Lesion) -> str:
-    """Identify a lesion by its number and its place, to the millimeter."""
-    place = [str(round(coordinate)) for coordinate in lesion.centroid_mm]
-    return derive_uid("tracking", content_key, "lesion", str(lesion.number), *place)
-
-
-def _plan(
-    number: int,
-    kind: SegmentKind,
-    label: str,
-    lesion_numbers: tuple[int, ...],
-    color: tuple[int, int, int],
-    tracking_uid: str,
-) -> SegmentPlan:
-    return SegmentPlan(
-        number=number,
-        kind=kind,
-        label=label,
-        tracking_identifier=label,
-        tracking_uid=tracking_uid,
-        lesion_numbers=lesion_numbers,
-        color=color,
-    )
+    def _uid(self, *parts: str) -> str:
+        return derive_uid("tracking", self.content_key, *parts)

@@ -87,7 +87,7 @@ def _reference(source: SourceSeries, dataset: Dataset) -> Dataset:
 
 def _single_frame(source: SourceSeries, dataset: Dataset, plane: Frame, first: Frame) -> Dataset:
     image = _reference(source, dataset)
-    image.ImagePositionPatient = _decimal_strings(plane.position_mm)
+    image.ImagePositionPatient = decimal_strings(plane.position_mm)
     _add_grid(image, image, source.volume, first)
     return image
 
@@ -106,7 +106,7 @@ def _multi_frame(source: SourceSeries, dataset: Dataset, frames: list[Frame]) ->
 
 def _positioned_frame(frame: Frame) -> Dataset:
     position, item = Dataset(), Dataset()
-    position.ImagePositionPatient = _decimal_strings(frame.position_mm)
+    position.ImagePositionPatient = decimal_strings(frame.position_mm)
     item.PlanePositionSequence = [position]
     return item
 
@@ -118,13 +118,14 @@ def _add_grid(measures: Dataset, orientation: Dataset, volume: Volume, frame: Fr
     the source, which may overlap or leave gaps: receivers multiply by either attribute.
     """
     distance_mm = DSfloat(float(volume.spacing_between_slices), auto_format=True)
-    measures.PixelSpacing = _decimal_strings(frame.pixel_spacing_mm)
+    measures.PixelSpacing = decimal_strings(frame.pixel_spacing_mm)
     measures.SliceThickness = distance_mm
     measures.SpacingBetweenSlices = distance_mm
-    orientation.ImageOrientationPatient = _decimal_strings(frame.orientation)
+    orientation.ImageOrientationPatient = decimal_strings(frame.orientation)
 
 
-def _decimal_strings(values: tuple[float, ...]) -> list[DSfloat]:
+def decimal_strings(values: tuple[float, ...]) -> list[DSfloat]:
+    """Write numbers as VR DS has them, in 16 characters at most (PS3.5 6.2)."""
     return [DSfloat(value, auto_format=True) for value in values]
 
 

@@ -7,6 +7,7 @@ without a region (TID 1501) of the liver.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import highdicom as hd
@@ -19,7 +20,8 @@ from config.settings import ResultSettings
 from dicom_io import codes
 from dicom_io.identity import stamp_identity, timezone_offset
 from dicom_io.provenance import (
-    NOT_REVIEWED,
+    EVERY_VIEWER,
+    Audience,
     InstanceUids,
     Provenance,
     ResultBasis,
@@ -29,11 +31,14 @@ from dicom_io.provenance import (
     sr_algorithm_identification,
     stamp_dates,
 )
-from dicom_io.seg import property_category, property_type
+from dicom_io.seg import property_category, property_type, tumor_code
 from dicom_io.segments import SegmentKind, SegmentPlan
 from dicom_io.values import read_text
 from inference.findings import Diameter, Findings, Lesion, Region
+from inference.wording import NOT_REVIEWED, round_volume_ml, summary_sentence
 
+_NO_SINGLE_PLANE = "OT"
+"""A modality of which highdicom states no plane."""
 _PIXEL_CENTER = 0.5
 """Coordinates of SCOORD begin at the corner of the first pixel (PS3.3 C.18.6.1.1)."""
 
@@ -81,17 +86,13 @@ def measure_segment(segment: SegmentPlan, findings: Findings) -> SegmentMeasurem
     )
 
 
-def round_volume_ml(volume_ml: float) -> float:
-    """Round a volume to what it means: a microliter below 10 ml, 0.1 ml from 100 ml on."""
-    return round(volume_ml, 3 if volume_ml < 10 else 2 if volume_ml < 100 else 1)
-
-
 def build_sr(
     basis: ResultBasis,
     seg: Dataset,
     segments: Iterable[SegmentPlan],
     findings: Findings,
     uids: InstanceUids,
+    audience: Audience = EVERY_VIEWER,
 ) -> Dataset:
     """Build the measurement report of a series.
 
@@ -107,6 +108,9 @@ def build_sr(
         What was measured.
     uids
         Series and instance UID of the report.
+    audience
+        Who gets it: whether the content lists the source images (TID 1600), as the evidence does
+        anyhow, and which report it takes the place of.
     """
     settings, provenance = basis.settings, basis.provenance
     writer = _GroupWriter(basis=basis, seg=seg, findings=findings)
@@ -115,15 +119,31 @@ def build_sr(
         procedure_reported=codes.PROCEDURE_CT,
         imaging_measurements=list(writer.groups(segments)),
         title=codes.IMAGING_MEASUREMENT_REPORT,
+        referenced_images=_library_images(basis) if audience.form.image_library else None,
     )
     report[0].ContentSequence.append(_evaluations(basis, findings))
     content = ReportContent(
         root=report[0],
         evidence=[*basis.images.datasets, seg],
-        previous_versions=list_predecessors(basis.history, basis.source.study_instance_uid),
+        previous_versions=list_predecessors(
+            basis.history, basis.source.study_instance_uid, audience.profiles
+        ),
     )
     first = basis.source.datasets[0]
     return build_document(content, first, uids, settings=settings, provenance=provenance)
+
+
+def _library_images(basis: ResultBasis) -> list[Dataset]:
+    """Give the source images as the image library describes them.
+
+    Of many frames the position of none is that of the image (TID 1604), so it is left out.
+    """
+    images = list(basis.images.datasets)
+    if basis.source.is_multiframe:
+        images = [copy(image) for image in images]
+        for image in images:
+            image.Modality = _NO_SINGLE_PLANE
+    return images
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,13 +215,17 @@ class _GroupWriter:
             if segment.kind is SegmentKind.LIVER:
                 yield self._totals_group(segment)
             yield self._volumetric_group(segment, measured)
-            yield self._planar_group(segment, measured)
+            yield self._planar_group(
+                segment, measured, [_length(codes.LONG_AXIS, measured.long_axis)]
+            )
+            for lesion in segment.members:
+                yield self._member_group(lesion)
 
     def _about(self, segment: SegmentPlan) -> dict[str, object]:
         """Give what all groups of a segment say alike."""
         return {
             "tracking_identifier": hd.sr.TrackingIdentifier(
-                uid=segment.tracking_uid, identifier=segment.tracking_identifier
+                uid=segment.tracking_uid, identifier=segment.label
             ),
             "finding_category": property_category(segment),
             "finding_type": property_type(segment, self.basis.settings),
@@ -248,14 +272,26 @@ class _GroupWriter:
             qualitative_evaluations=list(_judgements(measured)),
         )
 
+    def _member_group(self, lesion: SegmentPlan) -> hd.sr.ContentSequence:
+        """Give all numbers of a lesion that has no segment of its own with its line."""
+        measured = measure_segment(lesion, self.findings)
+        return self._planar_group(
+            lesion, measured, list(_measurements(measured)), list(_judgements(measured))
+        )
+
     def _planar_group(
-        self, segment: SegmentPlan, measured: SegmentMeasurement
+        self,
+        segment: SegmentPlan,
+        measured: SegmentMeasurement,
+        measurements: Sequence[hd.sr.Measurement],
+        judgements: Sequence[hd.sr.QualitativeEvaluation] = (),
     ) -> hd.sr.ContentSequence:
         """Draw the long axis on its source image (TID 1410)."""
         return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             **self._about(segment),
             referenced_region=self._line(measured.long_axis),
-            measurements=[_length(codes.LONG_AXIS, measured.long_axis)],
+            measurements=measurements,
+            qualitative_evaluations=judgements,
         )
 
     def _line(self, diameter: Diameter) -> hd.sr.ImageRegion:
@@ -317,8 +353,7 @@ def _length(name: Code, diameter: Diameter) -> hd.sr.Measurement:
 
 def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerContentItem:
     """Say in a code and in words what was found."""
-    tumor = codes.NEOPLASM if basis.settings.tumor_type == "neoplasm" else codes.LESION
-    coded = [(tumor, codes.PRESENT if findings.lesions else codes.ABSENT)]
+    coded = [(tumor_code(basis.settings), codes.PRESENT if findings.lesions else codes.ABSENT)]
     coded += [(codes.PLAUSIBILITY, codes.DOUBTS[doubt.code]) for doubt in findings.doubts]
     sentences = (
         summary_sentence(findings),
@@ -369,30 +404,30 @@ def _remarks(basis: ResultBasis) -> Iterator[str]:
         yield f"The series is incomplete: {remark}"
 
 
-def list_predecessors(history: SeriesHistory, study_uid: str) -> list[Dataset] | None:
-    """Name the report of the same study that a new one takes the place of (PS3.3 C.17.2, A360)."""
-    predecessor = history.predecessor
-    if predecessor is None:
-        return None
-    item = Dataset()
-    item.StudyInstanceUID = study_uid
-    item.SeriesInstanceUID = predecessor.series_instance_uid
-    item.SOPClassUID = predecessor.sop_class_uid
-    item.SOPInstanceUID = predecessor.sop_instance_uid
-    return [item]
+def list_predecessors(
+    history: SeriesHistory, study_uid: str, profiles: Sequence[str]
+) -> list[Dataset] | None:
+    """Name the report of the same study that a new one takes the place of (PS3.3 C.17.2, A360).
 
-
-def summary_sentence(findings: Findings) -> str:
-    """Say the result in one sentence."""
-    liver = f"liver volume {round_volume_ml(findings.organ_volume_ml):g} ml"
-    if not findings.lesions:
-        return f"No lesion segmented; {liver}."
-    count = len(findings.lesions)
-    return (
-        f"{count} {'lesion' if count == 1 else 'lesions'} segmented, "
-        f"total {round_volume_ml(findings.tumor_volume_ml):g} ml, "
-        f"{100 * findings.tumor_burden:.2f} % of the liver; {liver}."
-    )
+    Parameters
+    ----------
+    history
+        What reports there are.
+    study_uid
+        The study.
+    profiles
+        Who gets the new one.
+    """
+    found = [history.predecessors[name] for name in profiles if name in history.predecessors]
+    items = []
+    for predecessor in dict.fromkeys(found):
+        item = Dataset()
+        item.StudyInstanceUID = study_uid
+        item.SeriesInstanceUID = predecessor.series_instance_uid
+        item.SOPClassUID = predecessor.sop_class_uid
+        item.SOPInstanceUID = predecessor.sop_instance_uid
+        items.append(item)
+    return items or None
 
 
 def _private_scheme() -> CodingSchemeIdentificationItem:

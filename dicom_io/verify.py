@@ -4,8 +4,7 @@ The reading here shares no code with the writing: bits are unpacked and the cont
 by hand.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +13,29 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
+from config.settings import ProfileSettings, SegmentationForm
 from dicom_io import codes
 from dicom_io.errors import ResultMismatch
 from dicom_io.frames import Frame
 from dicom_io.identity import identity_differences
+from dicom_io.provenance import EVERY_VIEWER
 from dicom_io.segments import PlannedSegments, SegmentPlan
 from dicom_io.series import SourceSeries
 from dicom_io.source_images import list_planes
 from dicom_io.values import first_item, read_numbers, read_text
+from inference.findings import Probabilities
+from inference.labels import Label
+from inference.volume import Volume
 
+LABELS_OF_FRACTIONS = (Label.LIVER, Label.TUMOR)
+"""What the segments of a FRACTIONAL SEG are, in their order."""
+_BACKGROUND = 0
+"""Segment Number of what is in no segment, which a LABELMAP describes too."""
+
+SEG_CHECKS = ("patient and study", "segments", "grid", "position of each frame", "each voxel")
+"""What `check_seg` compares."""
+SR_CHECKS = ("patient and study", "evidence", "cited segments", "volumes", "lines")
+"""What `check_sr` compares."""
 POSITION_TOLERANCE_MM = 1e-4
 """Largest difference between a frame's position and that of the source frame it names."""
 DIRECTION_TOLERANCE = 1e-4
@@ -31,13 +44,27 @@ VOLUME_TOLERANCE = 6e-4
 """Of the volume, and in ml: what rounding in the report may cost."""
 
 
-def check_seg(path: Path, source: SourceSeries, planned: PlannedSegments) -> dict[int, int]:
+def check_seg(
+    path: Path,
+    source: SourceSeries,
+    planned: PlannedSegments,
+    form: ProfileSettings = EVERY_VIEWER.form,
+    probabilities: Probabilities | None = None,
+) -> None:
     """Compare a written SEG with the plan voxel for voxel, and with the source plane for plane.
 
-    Returns
-    -------
-    dict[int, int]
-        Voxels of each segment number, as counted in the file.
+    Parameters
+    ----------
+    path
+        The SEG.
+    source
+        The series.
+    planned
+        The segments that it should hold.
+    form
+        Its type.
+    probabilities
+        What it should hold if that is FRACTIONAL.
 
     Raises
     ------
@@ -45,30 +72,69 @@ def check_seg(path: Path, source: SourceSeries, planned: PlannedSegments) -> dic
         With the first difference found.
     """
     seg = dcmread(path)
-    _check_identity(seg, source)
+    check_identity(seg, source)
     _check_descriptions(seg, planned.segments)
     planes = list_planes(source)
     _check_grid(seg, planes[0], source)
     places = _FramePlaces(seg=seg, source=source, planes=planes)
-    numbers = np.zeros(planned.numbers.shape, dtype=planned.numbers.dtype)
-    counts: dict[int, int] = defaultdict(int)
+    if form.segmentation is SegmentationForm.FRACTIONAL and probabilities is not None:
+        for number, label in enumerate(LABELS_OF_FRACTIONS[: len(planned.segments)], start=1):
+            _compare(_read_fractions(seg, places, number), probabilities[label].array)
+    elif form.segmentation is SegmentationForm.LABELMAP:
+        _compare(_read_labelmap(seg, places), planned.numbers.array)
+    else:
+        _compare(_read_bits(seg, places, planned.numbers), planned.numbers.array)
+
+
+def _read_bits(seg: Dataset, places: "_FramePlaces", planned: Volume) -> NDArray[np.integer]:
+    """Give each voxel the number of the segment that has its bit."""
+    numbers = np.zeros(planned.shape, dtype=planned.dtype)
     for index, mask in enumerate(_unpack_frames(seg)):
-        segment_number, slice_index = places.find(index)
+        slice_index = places.slice_of(index)
         if np.any(numbers[slice_index][mask]):
             raise ResultMismatch(f"SEG frame {index + 1} overlaps another segment")
-        numbers[slice_index][mask] = segment_number
-        counts[segment_number] += int(np.count_nonzero(mask))
-    wrong = np.flatnonzero(np.any(numbers != planned.numbers.array, axis=(1, 2)))
+        numbers[slice_index][mask] = places.segment_of(index)
+    return numbers
+
+
+def _read_labelmap(seg: Dataset, places: "_FramePlaces") -> NDArray[np.integer]:
+    """Give each voxel the number that it has in its frame."""
+    frames = _byte_frames(seg, np.dtype("<u2" if seg.BitsAllocated == 16 else "u1"))
+    numbers = np.zeros((len(places.planes), *frames.shape[1:]), dtype=frames.dtype)
+    for index, frame in enumerate(frames):
+        numbers[places.slice_of(index)] = frame
+    return numbers
+
+
+def _read_fractions(seg: Dataset, places: "_FramePlaces", number: int) -> NDArray[np.integer]:
+    """Give each voxel the value that it has in the frames of a segment."""
+    frames = _byte_frames(seg, np.dtype("u1"))
+    fractions = np.zeros((len(places.planes), *frames.shape[1:]), dtype=frames.dtype)
+    for index, frame in enumerate(frames):
+        if places.segment_of(index) == number:
+            fractions[places.slice_of(index)] = frame
+    return fractions
+
+
+def _byte_frames(seg: Dataset, dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
+    shape = int(seg.NumberOfFrames), int(seg.Rows), int(seg.Columns)
+    byte_count = int(np.prod(shape)) * dtype.itemsize
+    if len(seg.PixelData) != byte_count + byte_count % 2:
+        raise ResultMismatch(f"SEG has {len(seg.PixelData)} bytes of pixels for {shape[0]} frames")
+    return np.frombuffer(seg.PixelData[:byte_count], dtype).reshape(shape)
+
+
+def _compare(found: NDArray[np.integer], expected: NDArray[np.integer]) -> None:
+    wrong = np.flatnonzero(np.any(found != expected, axis=(1, 2)))
     if wrong.size:
-        differing = int(np.count_nonzero(numbers[wrong] != planned.numbers.array[wrong]))
+        differing = int(np.count_nonzero(found[wrong] != expected[wrong]))
         raise ResultMismatch(
             f"SEG differs from the plan in {differing} voxels of {wrong.size} slices, "
             f"the first of index {wrong[0]}"
         )
-    return dict(counts)
 
 
-def check_sr(path: Path, source: SourceSeries, seg_path: Path, counts: Mapping[int, int]) -> None:
+def check_sr(path: Path, source: SourceSeries, seg: Dataset, planned: PlannedSegments) -> None:
     """Compare a written report with the SEG that it cites and with the source.
 
     Parameters
@@ -77,40 +143,51 @@ def check_sr(path: Path, source: SourceSeries, seg_path: Path, counts: Mapping[i
         The report.
     source
         The series.
-    seg_path
-        The SEG, already checked.
-    counts
-        Voxels of each segment, as `check_seg` counted them.
+    seg
+        The SEG; its file is already checked.
+    planned
+        Its segments.
 
     Raises
     ------
     ResultMismatch
         With the first difference found.
     """
-    sr, seg = dcmread(path), dcmread(seg_path, stop_before_pixels=True)
-    _check_identity(sr, source)
+    sr = dcmread(path)
+    check_identity(sr, source)
     _check_evidence(sr, source, seg)
-    tracking_uids = {int(item.SegmentNumber): str(item.TrackingUID) for item in seg.SegmentSequence}
+    tracking_uids = {
+        int(item.SegmentNumber): str(item.TrackingUID)
+        for item in seg.SegmentSequence
+        if item.SegmentNumber != _BACKGROUND
+    }
     voxel_ml = abs(float(np.linalg.det(source.volume.affine[:3, :3]))) / 1000
+    volumes_ml = _count_voxels(planned) * voxel_ml
     cited: list[int] = []
     drawn: set[str] = set()
     for group in _measurement_groups(sr):
         uid = _tracking_uid(group)
         drawn.update(uid for item in _walk(group) if item.ValueType == "SCOORD")
         for item in _walk(group):
-            if _is_named(item, codes.REFERENCED_SEGMENT):
+            if is_named(item, codes.REFERENCED_SEGMENT):
                 number = _cited_segment(item, seg)
                 if tracking_uids.get(number) != uid:
                     raise ResultMismatch(f"SR tracks segment {number} under another UID than SEG")
-                _check_volume(group, number, counts.get(number, 0) * voxel_ml)
+                _check_volume(group, number, float(volumes_ml[number]))
                 cited.append(number)
     if sorted(cited) != sorted(tracking_uids):
         raise ResultMismatch(f"SR has groups of segments {cited}, SEG has {sorted(tracking_uids)}")
-    if drawn != set(tracking_uids.values()):
+    if drawn != planned.tracking_uids:
         raise ResultMismatch("SR has a tracked finding without a line, or a line without a finding")
 
 
-def _check_identity(dataset: Dataset, source: SourceSeries) -> None:
+def check_identity(dataset: Dataset, source: SourceSeries) -> None:
+    """Compare patient and study of an object with those of its source.
+
+    Raises
+    ------
+    ResultMismatch
+    """
     differing = ", ".join(identity_differences(dataset, source.datasets[0]))
     if differing:
         raise ResultMismatch(f"{dataset.Modality} differs from the source in {differing}")
@@ -120,6 +197,7 @@ def _check_descriptions(seg: Dataset, segments: tuple[SegmentPlan, ...]) -> None
     written = [
         (int(item.SegmentNumber), str(item.SegmentLabel), str(item.TrackingUID))
         for item in seg.SegmentSequence
+        if item.SegmentNumber != _BACKGROUND
     ]
     planned = [(segment.number, segment.label, segment.tracking_uid) for segment in segments]
     if written != planned:
@@ -159,18 +237,22 @@ class _FramePlaces:
     source: SourceSeries
     planes: tuple[Frame, ...]
 
-    def find(self, index: int) -> tuple[int, int]:
-        """Give segment number and slice index of a frame (index from 0)."""
+    def segment_of(self, index: int) -> int:
+        """Give the segment number of a frame (index from 0)."""
+        identification = first_item(
+            self.seg.PerFrameFunctionalGroupsSequence[index], "SegmentIdentificationSequence"
+        ) or first_item(self.seg.SharedFunctionalGroupsSequence[0], "SegmentIdentificationSequence")
+        if identification is None:
+            raise ResultMismatch(f"SEG frame {index + 1} names no segment")
+        return int(identification.ReferencedSegmentNumber)
+
+    def slice_of(self, index: int) -> int:
+        """Give the slice index of a frame (index from 0)."""
         own = self.seg.PerFrameFunctionalGroupsSequence[index]
-        shared = self.seg.SharedFunctionalGroupsSequence[0]
-        identification = first_item(own, "SegmentIdentificationSequence") or first_item(
-            shared, "SegmentIdentificationSequence"
-        )
-        derivation = first_item(own, "DerivationImageSequence")
-        named = first_item(derivation, "SourceImageSequence")
-        if identification is None or named is None:
-            raise ResultMismatch(f"SEG frame {index + 1} names no segment or no source image")
-        slice_index = self._slice_of(named, index)
+        named = first_item(first_item(own, "DerivationImageSequence"), "SourceImageSequence")
+        if named is None:
+            raise ResultMismatch(f"SEG frame {index + 1} names no source image")
+        slice_index = self._named_slice(named, index)
         position_mm = _values(own.PlanePositionSequence[0], "ImagePositionPatient", 3)
         expected_mm = self.planes[slice_index].position_mm
         if not np.allclose(position_mm, expected_mm, rtol=0, atol=POSITION_TOLERANCE_MM):
@@ -178,9 +260,9 @@ class _FramePlaces:
                 f"SEG frame {index + 1} lies at {position_mm} mm, "
                 f"the source image that it names at {expected_mm} mm"
             )
-        return int(identification.ReferencedSegmentNumber), slice_index
+        return slice_index
 
-    def _slice_of(self, named: Dataset, index: int) -> int:
+    def _named_slice(self, named: Dataset, index: int) -> int:
         frame_number = named.get("ReferencedFrameNumber")
         key = (
             read_text(named, "ReferencedSOPInstanceUID"),
@@ -225,9 +307,19 @@ def _check_evidence(sr: Dataset, source: SourceSeries, seg: Dataset) -> None:
         raise ResultMismatch(f"SR cites {len(cited - evidence)} instances that it does not list")
 
 
+def _count_voxels(planned: PlannedSegments) -> NDArray[np.intp]:
+    """Count the voxels of each segment number, background first."""
+    # Slice by slice: bincount widens its input to 8 bytes a voxel.
+    counts = np.zeros(len(planned.segments) + 1, dtype=np.intp)
+    for plane in planned.numbers.array:
+        if plane.any():
+            counts += np.bincount(plane.ravel(), minlength=len(counts))
+    return counts
+
+
 def _check_volume(group: Dataset, number: int, expected_ml: float) -> None:
     for item in group.ContentSequence:
-        if _is_named(item, codes.VOLUME):
+        if is_named(item, codes.VOLUME):
             (volume_ml,) = _values(item.MeasuredValueSequence[0], "NumericValue", 1)
             if abs(volume_ml - expected_ml) > VOLUME_TOLERANCE * max(1.0, expected_ml):
                 raise ResultMismatch(
@@ -245,12 +337,12 @@ def _cited_segment(item: Dataset, seg: Dataset) -> int:
 
 
 def _measurement_groups(sr: Dataset) -> list[Dataset]:
-    return [item for item in _walk(sr) if _is_named(item, codes.MEASUREMENT_GROUP)]
+    return [item for item in _walk(sr) if is_named(item, codes.MEASUREMENT_GROUP)]
 
 
 def _tracking_uid(group: Dataset) -> str:
     for item in group.ContentSequence:
-        if _is_named(item, codes.TRACKING_UNIQUE_IDENTIFIER):
+        if is_named(item, codes.TRACKING_UNIQUE_IDENTIFIER):
             return str(item.UID)
     raise ResultMismatch("SR has a measurement group without a tracking UID")
 
@@ -261,7 +353,8 @@ def _walk(item: Dataset) -> Iterator[Dataset]:
         yield from _walk(child)
 
 
-def _is_named(item: Dataset, code: Code) -> bool:
+def is_named(item: Dataset, code: Code) -> bool:
+    """Whether a content item has a certain concept name."""
     name = first_item(item, "ConceptNameCodeSequence")
     return name is not None and (
         read_text(name, "CodeValue") == code.value

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
+from inference.labels import Label
 from inference.manifest import ModelIdentity
 from inference.volume import Volume
 
@@ -21,6 +23,12 @@ class RunRecord:
     """Deviations worth telling, as a fall-back to smaller tiles."""
 
 
+Probabilities: TypeAlias = Mapping[Label, Volume]
+"""Of liver without tumor, and of tumor: arrays (slices, rows, columns) uint8, in 255ths."""
+FULL_PROBABILITY = 255
+"""What stands for 1 in `Probabilities`."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segmentation:
     """Labels on the source grid."""
@@ -29,6 +37,8 @@ class Segmentation:
     """Array (slices, rows, columns) uint8 with the values of `inference.labels.Label`."""
     model: ModelIdentity
     run: RunRecord
+    probabilities: Probabilities | None = field(default=None, repr=False)
+    """Only where they were asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

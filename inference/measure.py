@@ -19,6 +19,10 @@ _MEASURABLE_MM = 10.0
 _THICK_SLICE_MM = 5.0
 _AXIAL_COSINE = math.cos(math.radians(20.0))
 """Slices whose normal is nearer to the long axis of the patient are axial."""
+_LEAF_SIZE = 40
+"""Of the tree of surface voxels: searched several times as fast as with the default of 10."""
+_CELL_MM = 4.0
+"""Edge of the cells in which the surface of a lesion is compared with that of the liver."""
 _SKEW_LIMIT = math.sin(math.radians(5.0))
 
 BoolArray = NDArray[np.bool_]
@@ -120,7 +124,7 @@ def _surface_mm(labels: Volume) -> KDTree:
     box = first, second, third
     organ = labels.array[box] > 0
     shell = organ & ~ndimage.binary_erosion(organ, border_value=1)
-    return KDTree(_points_mm(labels, shell, box))
+    return KDTree(_points_mm(labels, shell, box), leafsize=_LEAF_SIZE)
 
 
 def _surface_distance_mm(
@@ -128,9 +132,27 @@ def _surface_distance_mm(
 ) -> float | None:
     if not surface_mm.n:
         return None
-    outermost = mask & ~ndimage.binary_erosion(mask)
-    distances_mm, _ = surface_mm.query(_points_mm(volume, outermost, box))
-    return float(distances_mm.min())
+    return _shortest_mm(_points_mm(volume, mask & ~ndimage.binary_erosion(mask), box), surface_mm)
+
+
+def _shortest_mm(points_mm: NDArray[np.float64], surface_mm: KDTree) -> float:
+    """Give the shortest distance of points to a surface.
+
+    No point is nearer to it than the center of its cell, less half the cell's diagonal: so few
+    cells need a closer look. Deep in a round liver, where the surface is about as far on all
+    sides, each search costs much.
+    """
+    cells, cell_of = np.unique(np.floor(points_mm / _CELL_MM), axis=0, return_inverse=True)
+    centers_mm, _ = surface_mm.query((cells + 0.5) * _CELL_MM)
+    least_mm = centers_mm - _CELL_MM * math.sqrt(3) / 2
+    shortest_mm = math.inf
+    for cell in np.argsort(centers_mm):
+        if least_mm[cell] >= shortest_mm:
+            break
+        here_mm = points_mm[cell_of.ravel() == cell]
+        distances_mm, _ = surface_mm.query(here_mm, distance_upper_bound=shortest_mm)
+        shortest_mm = min(shortest_mm, float(distances_mm.min()))
+    return shortest_mm
 
 
 def _points_mm(volume: Volume, mask: BoolArray, box: Box) -> NDArray[np.float64]:

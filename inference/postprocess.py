@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.errors import LiverNotFound
+from inference.findings import FULL_PROBABILITY
 from inference.labels import Label
 from inference.location import Window3d, part_of_axis
 from inference.manifest import Postprocessing
@@ -99,6 +100,7 @@ def to_source_labels(
     axes: Axes,
     source: Axes,
     label_values: tuple[Label, ...],
+    kept: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Interpolate probabilities on the source voxels, and decide there.
 
@@ -114,6 +116,9 @@ def to_source_labels(
         Voxels of the stage and of the scan, in mm along the same axes.
     label_values:
         Meaning of the classes; the first is background.
+    kept
+        (liver and tumor, slices, rows, columns) of the source voxels inside `reached_window`,
+        zeros; gets the probabilities, in 255ths.
 
     Returns
     -------
@@ -127,14 +132,36 @@ def to_source_labels(
     )
     labels = np.zeros([part.stop - part.start for part in window], dtype=np.uint8)
     values = np.array([int(value) for value in label_values[1:]], dtype=np.uint8)
+    least = 0.5 if kept is None else 0.5 / FULL_PROBABILITY
     for index in range(len(labels)):
         weights = slices[[index]]
         near = probabilities[1:, weights.indices]
         coarse = np.tensordot(weights.data, near, axes=(0, 1))
-        if coarse.sum(axis=0).max() > 0.5:
+        if coarse.sum(axis=0).max() > least:
             fine = np.stack([resample_plane(plane, rows, columns) for plane in coarse])
             labels[index] = np.where(fine.sum(axis=0) > 0.5, values[fine.argmax(axis=0)], 0)
+            if kept is not None:
+                kept[values - 1, index] = np.rint(fine.clip(0, 1) * FULL_PROBABILITY)
     return labels
+
+
+def clean_probabilities(
+    kept: NDArray[np.uint8], raw: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> None:
+    """Drop, in place, what was dropped of the labels, so that the two tell of the same parts.
+
+    Parameters
+    ----------
+    kept
+        (liver and tumor, slices, rows, columns), in 255ths.
+    raw, labels
+        (slices, rows, columns), before and after `clean_labels`.
+    """
+    liver, tumor = kept
+    crumbs = (raw == Label.TUMOR) & (labels == Label.LIVER)
+    liver[crumbs] += np.minimum(tumor[crumbs], FULL_PROBABILITY - liver[crumbs])
+    tumor[crumbs] = 0
+    kept[:, (raw != Label.BACKGROUND) & (labels == Label.BACKGROUND)] = 0
 
 
 def clean_labels(

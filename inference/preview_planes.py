@@ -1,6 +1,6 @@
 """Cuts through a volume as a radiologist expects them, enlarged to square pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from inference.volume import Volume
 
 WINDOW_LEVEL_HU = 40.0
 WINDOW_WIDTH_HU = 400.0
-_SKIN_HU = -300.0
+SKIN_HU = -300.0
 _MARGIN_MM = 8.0
 _MARGIN_ABOVE_MM = 45.0
 
@@ -71,6 +71,13 @@ class Scene:
         index[plane.axis] = self.center[plane.axis]
         cut = volume.array[tuple(index)]
         return np.asarray(cut if plane.axis == 0 else cut[::-1], np.float32)
+
+    def at(self, plane: PlaneKind, index: int) -> "Scene":
+        """Give the same scene, where this plane cuts it at another index."""
+        center = list(self.center)
+        center[plane.axis] = index
+        first, second, third = center
+        return replace(self, center=(first, second, third))
 
     def lines(self, plane: PlaneKind) -> list[tuple[tuple[float, float], tuple[float, float]]]:
         """Give the diameters that lie in a plane, as (x, y) fractions of its width and height."""
@@ -159,7 +166,7 @@ def _shown_part(volume: Volume, labels: Volume, center: Index) -> tuple[Index, I
     margins = np.array([_MARGIN_ABOVE_MM, _MARGIN_MM, _MARGIN_MM]) / volume.spacing
     organ = ndimage.find_objects((labels.array > 0).view(np.uint8))
     heights = organ[0][0] if organ else slice(0, volume.shape[0])
-    rows, columns = _body_outline(volume.array[center[0]] > _SKIN_HU)
+    rows, columns = _body_outline(volume.array[center[0]] > SKIN_HU)
     low = np.array([heights.start, rows.start, columns.start]) - margins
     high = np.array([heights.stop, rows.stop, columns.stop]) + margins
     low = np.minimum(np.maximum(np.rint(low), 0), center)

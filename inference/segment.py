@@ -19,7 +19,7 @@ from inference.errors import BackendError
 from inference.findings import RunRecord, Segmentation
 from inference.identity import sign
 from inference.labels import Label
-from inference.location import Location, drop_far
+from inference.location import Location, Window3d, drop_far
 from inference.manifest import (
     ModelIdentity,
     ModelPackage,
@@ -30,6 +30,7 @@ from inference.manifest import (
 from inference.postprocess import (
     check_size,
     clean_labels,
+    clean_probabilities,
     largest_component,
     reached_window,
     remove_small,
@@ -126,6 +127,9 @@ class Segmenter:
         Marks tumor in the liver that the networks find; none where they do it themselves.
     """
 
+    keeps_probabilities = False
+    """Whether segmentations have probabilities beside the labels."""
+
     def __init__(
         self,
         package: ModelPackage,
@@ -209,10 +213,15 @@ class Segmenter:
             scan = orient(volume)
         with clock.step("locate") as tell:
             location = self._locate(scan, tell)
-        labels = self._label_box(scan, location, clock)
+        labels, probabilities = self._label_box(scan, location, clock)
         notes = self._mark_tumor(scan, labels, clock)
+
+        def place(array: NDArray[np.uint8]) -> Volume:
+            return volume.with_array(np.ascontiguousarray(scan.order.undo(array)))
+
         return Segmentation(
-            labels=volume.with_array(np.ascontiguousarray(scan.order.undo(labels))),
+            labels=place(labels),
+            probabilities=probabilities and {k: place(v) for k, v in probabilities.items()},
             model=self.identity,
             run=RunRecord(
                 device=self.device,
@@ -271,18 +280,39 @@ class Segmenter:
         check_size(int(liver.sum()), voxel_mm3, manifest.postprocessing)
         return Location(liver=liver, axes=axes)
 
-    def _label_box(self, scan: Scan, location: Location, clock: _Clock) -> NDArray[np.uint8]:
+    def _label_box(
+        self, scan: Scan, location: Location, clock: _Clock
+    ) -> tuple[NDArray[np.uint8], dict[Label, NDArray[np.uint8]] | None]:
         """Label liver and tumor around the located liver; canonical order, whole scan."""
         rules = self.package.manifest.postprocessing
         axes = self._box_axes(scan, location)
-        labels = self._raw_labels(scan, axes, clock)
+        window = reached_window(axes, scan.axes)
+        kept = self._empty_probabilities(window)
+        labels = self._raw_labels(scan, axes, clock, kept)
         with clock.step("postprocess"):
-            window = reached_window(axes, scan.axes)
+            raw = labels.copy() if kept is not None else labels
             drop_far(labels, window, scan.axes, location, rules.max_outside_mm)
             result = np.zeros(scan.array.shape, dtype=np.uint8)
             voxel_mm3 = float(np.prod(scan.spacing_mm))
             result[window] = clean_labels(labels, voxel_mm3, rules)
-        return result
+            if kept is None:
+                return result, None
+            clean_probabilities(kept, raw, result[window])
+            return result, self._place_probabilities(kept, window, scan)
+
+    def _empty_probabilities(self, window: Window3d) -> NDArray[np.uint8] | None:
+        if not self.keeps_probabilities:
+            return None
+        return np.zeros((2, *(part.stop - part.start for part in window)), np.uint8)
+
+    def _place_probabilities(
+        self, kept: NDArray[np.uint8], window: Window3d, scan: Scan
+    ) -> dict[Label, NDArray[np.uint8]]:
+        placed = {}
+        for label, values in zip((Label.LIVER, Label.TUMOR), kept, strict=True):
+            placed[label] = np.zeros(scan.array.shape, np.uint8)
+            placed[label][window] = values
+        return placed
 
     def _mark_tumor(self, scan: Scan, labels: NDArray[np.uint8], clock: _Clock) -> tuple[str, ...]:
         """Replace, in place, the tumor of the networks by that of another method, if there is one.
@@ -303,11 +333,13 @@ class Segmenter:
             labels[remove_small(marking.tumor, min_voxels)] = Label.TUMOR
         return tuple(cluster.sentence for cluster in marking.clusters)
 
-    def _raw_labels(self, scan: Scan, axes: Axes, clock: _Clock) -> NDArray[np.uint8]:
+    def _raw_labels(
+        self, scan: Scan, axes: Axes, clock: _Clock, kept: NDArray[np.uint8] | None
+    ) -> NDArray[np.uint8]:
         """Label the source voxels that some voxels of the segmenter reach."""
         box = self._predict_box(scan, axes, clock)
         with clock.step("resample"):
-            return to_source_labels(box.values, axes, scan.axes, box.label_values)
+            return to_source_labels(box.values, axes, scan.axes, box.label_values, kept)
 
     def _box_axes(self, scan: Scan, location: Location) -> Axes:
         """Give the voxels of the segmenter around the located liver."""
@@ -339,11 +371,18 @@ class Segmenter:
         return (*self._notes, *locator, *segmenter)
 
 
-def load_segmenter(settings: InferenceSettings) -> Segmenter:
+def load_segmenter(settings: InferenceSettings, *, keeps_probabilities: bool = False) -> Segmenter:
     """Check and load a model package, and the method that marks tumor where it is another.
 
     Where the device is left open and the GPU turns out not to work, the CPU is used, and every
     result says so.
+
+    Parameters
+    ----------
+    settings
+        Which model, and where it runs.
+    keeps_probabilities
+        As of `Segmenter`.
 
     Raises
     ------
@@ -356,6 +395,12 @@ def load_segmenter(settings: InferenceSettings) -> Segmenter:
     """
     package = find_package(settings.model)
     verify_package(package)
+    segmenter = _load_somewhere(package, settings)
+    segmenter.keeps_probabilities = keeps_probabilities
+    return segmenter
+
+
+def _load_somewhere(package: ModelPackage, settings: InferenceSettings) -> Segmenter:
     engine = open_engine(settings)
     try:
         return _load(package, engine, settings)

@@ -21,6 +21,7 @@ from node.cli_options import (
     ConfigOption,
     SetOption,
     check_settings,
+    choose_profiles,
     load,
     passed_on,
     with_engine,
@@ -136,30 +137,42 @@ def segment(
     tumor_engine: Annotated[
         TumorEngine | None, typer.Option(help="What marks tumor; default: inference.tumor_engine.")
     ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Objects to write, by a name of [profiles]: ohif, slicer, orthanc, sc-only, rt or "
+            "one of yours; may be repeated. Default: those of the destinations."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Segment a DICOM series or a NIfTI file, without network or database.
 
-    Writes labels.nii.gz (source grid; 0 background, 1 liver, 2 tumor), report.json, preview.png,
-    and for DICOM input seg.dcm and sr.dcm.
+    Writes labels.nii.gz (source grid; 0 background, 1 liver, 2 tumor), report.json, report.html,
+    report.pdf, preview.png, montage.png, and for DICOM input the objects of a profile (seg.dcm and
+    sr.dcm by default).
     """
     from inference.segment import load_segmenter
     from node.log_setup import set_up_logging
-    from node.offline import segment_path
+    from node.offline import Choice, segment_path
 
     settings = load(config, with_engine(overrides, tumor_engine)).settings
+    profiles = choose_profiles(settings, profile or [])
     set_up_logging(settings.log, role="segment")
     with progress_bar("hepar segment") as progress:
         progress("load model", 0.0)
-        segmenter = load_segmenter(settings.inference)
+        segmenter = load_segmenter(
+            settings.inference,
+            keeps_probabilities=any(wanted.is_fractional for wanted in profiles.values()),
+        )
         result = segment_path(
             source,
             folder,
             settings=settings,
             segmenter=segmenter,
-            series_uid=series,
+            choice=Choice(series_uid=series, profiles=profiles),
             progress=progress,
         )
     if as_json:

@@ -19,7 +19,7 @@ from node.cli_options import (
     open_stores,
 )
 from node.clock import utc_now
-from node.console import out, print_json, print_measurements, print_table
+from node.console import out, print_checks, print_json, print_measurements, print_table
 from storage.states import JobState
 
 if TYPE_CHECKING:
@@ -104,14 +104,14 @@ def show_job(
     removed = job.results_removed_at
     print_table(
         "Results" if removed is None else f"Results (files removed {removed:%Y-%m-%d})",
-        ["role", "file", "SOP instance UID"],
-        [[r.role, folder / r.path, r.sop_instance_uid] for r in results],
+        ["role", "profiles", "file", "SOP instance UID"],
+        [[r.role, ", ".join(r.profiles), folder / r.path, r.sop_instance_uid] for r in results],
     )
     print_table(
         "Deliveries",
-        ["to", "state", "attempts", "next attempt (UTC)", "last error"],
+        ["to", "profile", "state", "attempts", "next attempt (UTC)", "last error"],
         [
-            [d.destination, d.state.value, d.attempts, d.next_attempt_at, d.last_error]
+            [d.destination, d.profile, d.state.value, d.attempts, d.next_attempt_at, d.last_error]
             for d in deliveries
         ],
     )
@@ -125,6 +125,7 @@ def show_job(
             ],
         )
     if job.summary:
+        print_checks(dict(job.summary))
         print_measurements(dict(job.summary))
 
 
@@ -162,9 +163,9 @@ def resend_job(
     destinations = services.settings.destinations
     if to is not None and to not in destinations:
         raise UnknownPeer(to, destinations)
-    names = [to] if to is not None else sorted(destinations)
-    job = services.deliveries.resend(job_id, names, actor=_actor(), now=utc_now())
-    out.print(f"Job {job.id} is {job.state.value}: results go to {', '.join(names)}.")
+    chosen = {k: v for k, v in services.settings.deliveries.items() if to in (None, k)}
+    job = services.deliveries.resend(job_id, chosen, actor=_actor(), now=utc_now())
+    out.print(f"Job {job.id} is {job.state.value}: results go to {', '.join(chosen)}.")
 
 
 @rules_app.command("test")
@@ -274,9 +275,9 @@ def _settings_rows(model: BaseModel, prefix: tuple[str, ...]) -> list[tuple[Any,
         key = (*prefix, name)
         if isinstance(value, BaseModel):
             rows += _settings_rows(value, key)
-        elif isinstance(model, Settings) and name == "peers":
-            for peer, peer_settings in value.items():
-                rows += _settings_rows(peer_settings, (*key, peer))
+        elif isinstance(model, Settings) and name in ("peers", "profiles"):
+            for one, its_settings in value.items():
+                rows += _settings_rows(its_settings, (*key, one))
         elif isinstance(model, Settings) and name == "rules":
             names = ", ".join(f"{rule.name}: {rule.action.value}" for rule in value)
             rows.append((key, names, field.description or ""))

@@ -2,12 +2,20 @@
 
 import os
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from config import LoadedSettings, Settings, SettingsError, TumorEngine, load_settings
+from config import (
+    LoadedSettings,
+    ProfileSettings,
+    Settings,
+    SettingsError,
+    TumorEngine,
+    load_settings,
+)
 
 DEFAULT_FILE = Path("hepar.toml")
 
@@ -96,6 +104,21 @@ def with_engine(overrides: list[str] | None, engine: TumorEngine | None) -> list
     """Add the choice of a method to the keys that the command line overrides."""
     chosen = [] if engine is None else [f"inference.tumor_engine={engine.value}"]
     return [*(overrides or []), *chosen]
+
+
+def choose_profiles(settings: Settings, names: Sequence[str]) -> dict[str, ProfileSettings]:
+    """Give the profiles of those names; of none, those of the destinations.
+
+    Raises
+    ------
+    SettingsError
+        There is no such profile.
+    """
+    known = settings.profiles
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"There is no profile {name!r}; there are {', '.join(known)}.")
+    return {name: known[name] for name in names} or settings.delivered_profiles
 
 
 def _tree(overrides: list[str]) -> dict[str, Any]:

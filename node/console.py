@@ -104,6 +104,15 @@ def print_measurements(report: dict[str, Any]) -> None:
         out.print(f"Doubtful: {doubt['sentence']}", style="yellow")
 
 
+def print_checks(report: dict[str, Any]) -> None:
+    """Print what was compared of each written object before it could be sent."""
+    rows = [
+        [check["file"], ", ".join(check["checked"]), f"{check['seconds']:.2f}", "good"]
+        for check in report.get("checks", ())
+    ]
+    print_table("Checks before sending", ["file", "compared", "seconds", "outcome"], rows)
+
+
 def _diameters(lesion: dict[str, Any]) -> str:
     """Give the long axis and, where there is one, the short axis."""
     axes = (lesion["long_axis"], lesion["short_axis"])

@@ -29,10 +29,11 @@ class Attempt:
 
 
 def send_results(services: Services, delivery: DeliveryRecord) -> Attempt:
-    """Send the results of a job to a destination."""
+    """Send the results of a job to a destination, those of its profile."""
     peer = services.settings.destinations[delivery.destination]
     folder = services.files.result_folder(delivery.job_id)
-    paths = [folder / result.path for result in services.jobs.results(delivery.job_id)]
+    results = services.jobs.results(delivery.job_id, delivery.profile)
+    paths = [folder / result.path for result in results]
     try:
         return _judge(send_files(services.settings.node, peer, paths))
     except NodeError as error:

@@ -9,13 +9,15 @@ from typing import Any
 
 from config import Settings
 from dicom_io.nifti import read_nifti, write_nifti
-from dicom_io.results import build_report
+from dicom_io.report import build_report
+from dicom_io.results import Profiles
 from inference.measure import measure
 from inference.plausibility import with_doubts
-from inference.preview import draw_preview
+from inference.report_page import PageSource
 from inference.segment import Segmenter
 from node.inputs import choose_series, is_nifti
-from node.pipeline import PREVIEW_TITLE, make_context, run_pipeline
+from node.pages import write_pages
+from node.pipeline import make_context, run_pipeline
 from node.progress import Progress, StepTimer, no_progress
 
 
@@ -27,19 +29,47 @@ class OfflineResult:
     report: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What of a folder is wanted."""
+
+    series_uid: str | None = None
+    """None where it holds one."""
+    profiles: Profiles | None = None
+    """None for what the destinations of the settings get."""
+
+
+EVERYTHING = Choice()
+
+
 def segment_path(
     source: Path,
     folder: Path,
     *,
     settings: Settings,
     segmenter: Segmenter,
-    series_uid: str | None = None,
+    choice: Choice = EVERYTHING,
     progress: Progress = no_progress,
 ) -> OfflineResult:
     """Segment a DICOM folder or a NIfTI file into a folder.
 
-    Writes ``labels.nii.gz`` (source grid; 0 background, 1 liver, 2 tumor), ``report.json`` and
-    ``preview.png``, and for DICOM input ``seg.dcm`` and ``sr.dcm``.
+    Writes ``labels.nii.gz`` (source grid; 0 background, 1 liver, 2 tumor), ``report.json``, what
+    `write_pages` writes, and for DICOM input the objects of the profiles.
+
+    Parameters
+    ----------
+    source
+        The folder or file.
+    folder
+        Gets the results; is made where it is missing.
+    settings
+        The node's.
+    segmenter
+        The loaded model.
+    choice
+        Which series, and which objects.
+    progress
+        Told about each step.
 
     Raises
     ------
@@ -52,13 +82,13 @@ def segment_path(
     if from_nifti:
         report = _segment_nifti(source, folder, settings, segmenter, progress)
     else:
-        paths = choose_series(source, series_uid)
+        paths = choose_series(source, choice.series_uid)
         produced = run_pipeline(
             paths,
             folder,
             settings=settings,
             segmenter=segmenter,
-            context=make_context(settings, datetime.now(UTC)),
+            context=make_context(settings, datetime.now(UTC), profiles=choice.profiles),
             progress=progress,
         )
         write_nifti(produced.segmentation.labels, folder / "labels.nii.gz")
@@ -83,14 +113,9 @@ def _segment_nifti(
         findings = with_doubts(measured, segmentation.labels, settings.results.plausibility)
     with timer.step("write", 0.85):
         write_nifti(segmentation.labels, folder / "labels.nii.gz")
-    with timer.step("preview", 0.95):
-        draw_preview(
-            volume,
-            segmentation.labels,
-            folder / "preview.png",
-            title=PREVIEW_TITLE,
-            findings=findings,
-        )
+    with timer.step("draw", 0.95):
+        context = make_context(settings, datetime.now(UTC))
+        write_pages(volume, segmentation, findings, folder, PageSource(), context)
     report = build_report(None, segmentation, findings)
     report["steps_s"] = timer.seconds
     progress("done", 1.0)

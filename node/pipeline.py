@@ -1,24 +1,24 @@
 """The steps of one job, one line each."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from config import Settings
+from dicom_io.page_source import describe_series
 from dicom_io.provenance import NOTHING_KNOWN, SeriesHistory
-from dicom_io.results import ResultContext, ResultFile, build_report, write_results
+from dicom_io.report import build_report
+from dicom_io.results import Profiles, ResultContext, ResultFile, write_results
 from dicom_io.series import SourceSeries, read_series
 from inference.findings import Findings, Segmentation
 from inference.measure import measure
 from inference.plausibility import with_doubts
-from inference.preview import draw_preview
 from inference.segment import Segmenter
+from node.pages import write_pages
 from node.progress import Progress, StepTimer, no_progress
 from node.version import SOFTWARE_VERSION
-
-PREVIEW_TITLE = "Hepar: liver and liver tumors"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +33,10 @@ class Produced:
 
 
 def make_context(
-    settings: Settings, created_at: datetime, history: SeriesHistory = NOTHING_KNOWN
+    settings: Settings,
+    created_at: datetime,
+    history: SeriesHistory = NOTHING_KNOWN,
+    profiles: Profiles | None = None,
 ) -> ResultContext:
     """Say what the result objects tell of their making.
 
@@ -45,6 +48,8 @@ def make_context(
         Time that the objects carry; fixed for a job, so that a repeat makes the same objects.
     history
         What the report says of the way that the series came.
+    profiles
+        What is wanted; none means what the destinations get.
     """
     return ResultContext(
         settings=settings.results,
@@ -52,6 +57,7 @@ def make_context(
         software_version=SOFTWARE_VERSION,
         ae_title=settings.node.ae_title,
         history=history,
+        profiles=settings.delivered_profiles if profiles is None else profiles,
     )
 
 
@@ -71,7 +77,8 @@ def run_pipeline(
     paths
         Part-10 files of one series.
     folder
-        An existing folder that gets ``seg.dcm``, ``sr.dcm``, ``preview.png``, ``report.json``.
+        An existing folder that gets the result objects, ``report.json``, and what `write_pages`
+        writes.
     settings
         The inference section is used.
     segmenter
@@ -100,17 +107,13 @@ def run_pipeline(
     with timer.step("measure", 0.8):
         measured = measure(source.volume, segmentation.labels)
         findings = with_doubts(measured, segmentation.labels, settings.results.plausibility)
-    with timer.step("encode and check", 0.85):
-        results = write_results(source, segmentation, findings, folder, context)
-    with timer.step("preview", 0.95):
-        draw_preview(
-            source.volume,
-            segmentation.labels,
-            folder / "preview.png",
-            title=PREVIEW_TITLE,
-            findings=findings,
-        )
+    with timer.step("draw", 0.85):
+        described = describe_series(source, context.history.remark)
+        pdf = write_pages(source.volume, segmentation, findings, folder, described, context)
+    with timer.step("encode and check", 0.9):
+        written = write_results(source, segmentation, findings, folder, context, pdf)
     report = build_report(source, segmentation, findings)
+    report["checks"] = [asdict(check) for check in written.checks]
     report["steps_s"] = timer.seconds
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     progress("done", 1.0)
@@ -118,6 +121,6 @@ def run_pipeline(
         source=source,
         segmentation=segmentation,
         findings=findings,
-        results=results,
+        results=written.files,
         report=report,
     )

@@ -67,13 +67,14 @@ class Prover:
         ------
         storage.errors.LeaseLost
         """
-        job_id = self._services.deliveries.get(proof.delivery_id).job_id
+        delivery = self._services.deliveries.get(proof.delivery_id)
+        job_id = delivery.job_id
         question = _Question(
             proof=proof,
             destination=destination,
             peer=self._services.settings.destinations[destination],
             study_uid=self._services.jobs.get(job_id).study_uid,
-            results=self._services.jobs.results(job_id),
+            results=self._services.jobs.results(job_id, delivery.profile),
             folder=self._services.files.result_folder(job_id),
         )
         try:

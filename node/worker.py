@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.settings import ResultRole
-from dicom_io.errors import RejectionReason, UnsuitableSeries
+from dicom_io.errors import RejectionReason, ResultMismatch, UnsuitableSeries
 from dicom_io.provenance import ReportReference, SeriesHistory
-from dicom_io.refusal import Refusal, write_refusal
+from dicom_io.refusal import Refusal, RefusedSeries, write_refusal
 from dicom_io.results import ResultFile
 from inference.errors import LiverNotFound
 from inference.segment import Segmenter, load_segmenter
@@ -21,11 +21,13 @@ from node.clock import utc_now
 from node.errors import JobPutBack, WrongModel
 from node.lease import LeaseKeeper
 from node.log_setup import job_context
+from node.pages import write_refusal_pages
 from node.pipeline import Produced, make_context, run_pipeline
 from node.services import TROUBLE_PAUSE_S, Services
 from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob, StorageError
 from storage.files import is_disk_full
-from storage.records import JobRecord, NewResult, Rejection
+from storage.records import JobRecord, NewResult, Problem, Rejection
+from storage.states import FailureCode
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +106,8 @@ class Worker:
             if is_disk_full(error):
                 raise DiskShort(0, 1) from error
             logger.exception("attempt failed", extra={"action": "attempt-failed"})
-            text = f"{type(error).__name__}: {error}"
-            jobs.fail_attempt(
-                job.id, self._name, text, max_attempts=queue.max_attempts, now=utc_now()
-            )
+            problem = _name_problem(error)
+            jobs.fail_attempt(job.id, self._name, problem, queue.max_attempts, utc_now())
 
     def _renew(self, job: JobRecord) -> None:
         lease_s = self._services.settings.queue.lease_s
@@ -156,19 +156,20 @@ class Worker:
         return [self._services.files.absolute(path) for path in paths]
 
     def _history(self, job: JobRecord) -> SeriesHistory:
-        """Say what the series lacks, and which report the new one takes the place of."""
+        """Say what the series lacks, and which reports the new ones take the place of."""
         earlier = self._services.jobs.find_predecessor(job)
         results = [] if earlier is None else self._services.jobs.results(earlier.id)
-        reports = [
-            ReportReference(
+        reports = {
+            profile: ReportReference(
                 sop_class_uid=one.sop_class_uid,
                 sop_instance_uid=one.sop_instance_uid,
                 series_instance_uid=one.series_instance_uid,
             )
             for one in results
             if one.role == ResultRole.SR.value
-        ]
-        return SeriesHistory(remark=job.remark, predecessor=reports[0] if reports else None)
+            for profile in one.profiles
+        }
+        return SeriesHistory(remark=job.remark, predecessors=reports)
 
     def _keep(self, job: JobRecord, folder: Path, produced: Produced) -> None:
         """Make the result files durable, then the rows: a row never points to nothing."""
@@ -176,8 +177,8 @@ class Worker:
         self._services.jobs.produced(
             job.id,
             self._name,
-            results=[_new_result(result) for result in produced.results],
-            destinations=sorted(self._services.settings.destinations),
+            results=[_new_result(result, folder) for result in produced.results],
+            destinations=self._services.settings.deliveries,
             summary=produced.report,
             now=utc_now(),
         )
@@ -189,7 +190,7 @@ class Worker:
             reason_code=refusal.reason.value,
             sentence=sentence,
             results=self._report(job, folder, refusal) if wanted else (),
-            destinations=sorted(settings.destinations),
+            destinations=settings.deliveries,
         )
         self._services.jobs.reject(job.id, self._name, rejection, utc_now())
 
@@ -202,9 +203,11 @@ class Worker:
         context = make_context(self._services.settings, job.created_at, self._history(job))
         model = self._segmenter.identity
         try:
-            written = write_refusal(self._input(job), refusal, folder, context, model)
-            if written:
-                self._services.files.commit_results(job.id, folder)
+            refused = RefusedSeries.read(self._input(job), refusal, context, model)
+            if not refused.instances:
+                return []
+            written = write_refusal(refused, folder, write_refusal_pages(refused, folder))
+            self._services.files.commit_results(job.id, folder)
         except (StorageError, JobPutBack):
             raise
         except Exception as error:
@@ -212,13 +215,20 @@ class Worker:
                 raise
             logger.exception("no report can be written", extra={"action": "refuse"})
             return []
-        return [_new_result(result) for result in written]
+        return [_new_result(result, folder) for result in written]
 
 
-def _new_result(result: ResultFile) -> NewResult:
+def _name_problem(error: Exception) -> Problem:
+    if isinstance(error, ResultMismatch):
+        return Problem(f"Check before sending: {error}", FailureCode.CHECK_FAILED)
+    return Problem(f"{type(error).__name__}: {error}")
+
+
+def _new_result(result: ResultFile, folder: Path) -> NewResult:
     return NewResult(
         role=result.role.value,
-        path=result.path.name,
+        path=result.path.relative_to(folder).as_posix(),
+        profiles=result.profiles,
         sop_class_uid=result.sop_class_uid,
         sop_instance_uid=result.sop_instance_uid,
         series_instance_uid=result.series_instance_uid,
@@ -247,6 +257,9 @@ def load_worker(services: Services, stop: threading.Event) -> Worker:
     inference.errors.InferenceError
         When the model cannot be loaded or computed.
     """
-    segmenter = load_segmenter(services.settings.inference)
+    settings = services.settings
+    segmenter = load_segmenter(
+        settings.inference, keeps_probabilities=settings.delivers_probabilities
+    )
     segmenter.warm_up()
     return Worker(services, segmenter, stop)

@@ -12,7 +12,7 @@ from storage.database import Database
 from storage.errors import ForbiddenTransition, LeaseLost, NotFound, ResultsRemoved
 from storage.leases import due_anew, end_attempt, extend_lease, is_free, is_held, take_statement
 from storage.proofs import ask_for_proof, confirm_if_proven
-from storage.records import DeliveryRecord, JobRecord
+from storage.records import DeliveryRecord, Destinations, JobRecord
 from storage.states import DeliveryState, FailureCode, JobState
 from storage.tables import DeliveryRow, JobRow, ResultRow
 from storage.transitions import (
@@ -125,7 +125,7 @@ class Deliveries:
             return record_of(JobRecord, job)
 
     def resend(
-        self, job_id: int, destinations: Sequence[str], actor: str, now: datetime
+        self, job_id: int, destinations: Destinations, actor: str, now: datetime
     ) -> JobRecord:
         """Deliver the results of a job once more, also to destinations that are new to it.
 
@@ -135,7 +135,7 @@ class Deliveries:
         ------
         NotFound
         ForbiddenTransition
-            The job has no results, or no destination is named.
+            The job has no results, or none of a profile, or no destination is named.
         ResultsRemoved
         SeriesChanged
             There is, or will be, a newer job for the series.
@@ -171,13 +171,27 @@ class Deliveries:
 
 
 def add_deliveries(
-    session: Session, job_id: int, destinations: Sequence[str], now: datetime
+    session: Session, job_id: int, destinations: Destinations, now: datetime
 ) -> None:
-    """Make the deliveries of a job, due at once; those that exist stay as they are."""
-    for destination in destinations:
+    """Make the deliveries of a job, due at once; those that exist only take the profile.
+
+    What is being sent at this moment is left alone.
+    """
+    for destination, profile in destinations.items():
+        session.execute(
+            update(DeliveryRow)
+            .where(
+                DeliveryRow.job_id == job_id,
+                DeliveryRow.destination == destination,
+                is_free(DeliveryRow, now),
+            )
+            .values(profile=profile)
+            .execution_options(synchronize_session=False)
+        )
         values = {
             "job_id": job_id,
             "destination": destination,
+            "profile": profile,
             "state": DeliveryState.PENDING,
             "next_attempt_at": now,
             "created_at": now,
@@ -258,13 +272,27 @@ def _undelivered(given_up: Sequence[DeliveryRow]) -> str:
     return f"The results could not be delivered to {problems}"
 
 
-def _check_sendable(session: Session, job: JobRow, destinations: Sequence[str]) -> None:
+def _check_sendable(session: Session, job: JobRow, destinations: Destinations) -> None:
     if job.results_removed_at is not None:
         raise ResultsRemoved(job.id, job.results_removed_at)
     if not destinations:
         raise ForbiddenTransition(job.id, job.state, "be sent again: no destination is named")
-    if session.scalars(select(ResultRow.id).filter_by(job_id=job.id).limit(1)).first() is None:
+    made = {
+        profile
+        for profiles in session.scalars(select(ResultRow.profiles).filter_by(job_id=job.id))
+        for profile in profiles
+    }
+    if not made:
         raise ForbiddenTransition(job.id, job.state, "be sent again: it has no results")
+    for destination, profile in destinations.items():
+        if profile not in made:
+            raise ForbiddenTransition(
+                job.id,
+                job.state,
+                f"be sent to {destination}: its results were made for the profile "
+                f"{', '.join(sorted(made))}, not for {profile}; `hepar segment --profile "
+                f"{profile}` makes those",
+            )
 
 
 def _resume(session: Session, job: JobRow, step: Step) -> None:

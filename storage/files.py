@@ -193,7 +193,7 @@ class FileStore:
         size_bytes = 0
         # A worker may be replacing the folder.
         with suppress(FileNotFoundError):
-            for path in self.result_folder(job_id).iterdir():
+            for path in self.result_folder(job_id).rglob("*"):
                 size_bytes += path.stat().st_size
         return size_bytes
 

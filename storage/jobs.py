@@ -4,6 +4,7 @@ A worker's name must be unique to its process, because the name is what holds th
 change of state follows `storage.states.JOB_TRANSITIONS` and writes a `JobEvent`.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,9 +16,17 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from storage.database import Database
 from storage.deliveries import add_deliveries, redeliver_all, redeliver_unreached
 from storage.errors import ForbiddenTransition, InstancesRemoved, LeaseLost, NotFound
-from storage.records import JobEvent, JobRecord, NewResult, Rejection, ResultRecord
+from storage.records import (
+    Destinations,
+    JobEvent,
+    JobRecord,
+    NewResult,
+    Problem,
+    Rejection,
+    ResultRecord,
+)
 from storage.settling import count_removed
-from storage.states import RETRYABLE_STATES, FailureCode, JobState
+from storage.states import RETRYABLE_STATES, JobState
 from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow
 from storage.transitions import (
     Step,
@@ -76,7 +85,7 @@ class Jobs:
         worker: str,
         *,
         results: Sequence[NewResult],
-        destinations: Sequence[str],
+        destinations: Destinations,
         summary: Mapping[str, Any],
         now: datetime,
     ) -> JobRecord:
@@ -119,7 +128,7 @@ class Jobs:
             return record_of(JobRecord, job)
 
     def fail_attempt(
-        self, job_id: int, worker: str, error: str, max_attempts: int, now: datetime
+        self, job_id: int, worker: str, problem: Problem, max_attempts: int, now: datetime
     ) -> JobRecord:
         """Say that an attempt ended in an error: QUEUED again, or FAILED after the last one.
 
@@ -129,7 +138,7 @@ class Jobs:
         """
         with job_transaction(self._database) as session:
             job = _held_job(session, job_id, worker)
-            _end_attempt(session, job, worker, error, max_attempts, now)
+            _end_attempt(session, job, worker, problem, max_attempts, now)
             return record_of(JobRecord, job)
 
     def release(self, job_id: int, worker: str, now: datetime) -> JobRecord:
@@ -160,7 +169,7 @@ class Jobs:
                     f"the worker {job.worker} has fallen silent: it was killed, crashed, or took "
                     "longer than queue.max_job_s; the node's log says more"
                 )
-                _end_attempt(session, job, _SCHEDULER, error, max_attempts, now)
+                _end_attempt(session, job, _SCHEDULER, Problem(error), max_attempts, now)
             return [record_of(JobRecord, job) for job in jobs]
 
     def retry(self, job_id: int, actor: str, now: datetime) -> JobRecord:
@@ -270,11 +279,20 @@ class Jobs:
             row = session.scalars(statement).one_or_none()
             return None if row is None else record_of(JobRecord, row)
 
-    def results(self, job_id: int) -> list[ResultRecord]:
-        """List the result objects of a job, in the order in which they are to be sent."""
+    def results(self, job_id: int, profile: str | None = None) -> list[ResultRecord]:
+        """List the result objects of a job, in the order in which they are to be sent.
+
+        Parameters
+        ----------
+        job_id
+            The job.
+        profile
+            Only those that belong to it; none means all.
+        """
         statement = select(ResultRow).filter_by(job_id=job_id).order_by(ResultRow.id)
         with self._database.read() as session:
-            return [record_of(ResultRecord, row) for row in session.scalars(statement)]
+            found = [record_of(ResultRecord, row) for row in session.scalars(statement)]
+        return [one for one in found if profile is None or profile in one.profiles]
 
 
 def claim_statement(worker: str, lease_s: float, now: datetime) -> ReturningUpdate[JobRow]:
@@ -313,7 +331,10 @@ def _held_job(session: Session, job_id: int, worker: str) -> JobRow:
 
 
 def _add_results(session: Session, job_id: int, results: Sequence[NewResult]) -> None:
-    session.add_all(ResultRow(job_id=job_id, **vars(result)) for result in results)
+    session.add_all(
+        ResultRow(job_id=job_id, **vars(result) | {"profiles": list(result.profiles)})
+        for result in results
+    )
 
 
 def _start_over(session: Session, job: JobRow, step: Step) -> None:
@@ -327,18 +348,20 @@ def _start_over(session: Session, job: JobRow, step: Step) -> None:
 
 
 def _end_attempt(
-    session: Session, job: JobRow, actor: str, error: str, max_attempts: int, now: datetime
+    session: Session, job: JobRow, actor: str, problem: Problem, max_attempts: int, now: datetime
 ) -> None:
     if job.attempts < max_attempts:
-        detail = f"attempt {job.attempts} of {max_attempts}: {error}"
+        detail = f"attempt {job.attempts} of {max_attempts}: {problem.text}"
         move(
             session, job, Step(to=JobState.QUEUED, actor=actor, now=now, detail=detail), worker=None
         )
         return
-    reason = f"All {job.attempts} attempts failed; the last one: {error}"
+    reason = f"All {job.attempts} attempts failed; the last one: {problem.text}"
     step = Step(to=JobState.FAILED, actor=actor, now=now, detail=reason)
-    move(session, job, step, reason_code=FailureCode.ATTEMPTS_USED_UP.value, reason=reason)
+    move(session, job, step, reason_code=problem.code.value, reason=reason)
 
 
 def _roles(results: Sequence[NewResult]) -> str:
-    return ", ".join(result.role for result in results)
+    """Say which objects there are, and how many of those that are many."""
+    counts = Counter(result.role for result in results)
+    return ", ".join(f"{count} {role}" if count > 1 else role for role, count in counts.items())

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from config.settings import RuleAction
-from storage.states import DeliveryState, JobState, ProofState
+from config.settings import DEFAULT_PROFILE, RuleAction
+from storage.states import DeliveryState, FailureCode, JobState, ProofState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,21 @@ class NewResult:
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
+    profiles: Sequence[str] = (DEFAULT_PROFILE,)
+    """The profiles that it belongs to."""
+
+
+Destinations = Mapping[str, str]
+"""Name of each destination, and the profile of what it gets."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why an attempt failed."""
+
+    text: str
+    code: FailureCode = FailureCode.ATTEMPTS_USED_UP
+    """Of the job, if it was the last attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +190,7 @@ class Rejection:
     reason_code: str
     sentence: str
     results: Sequence[NewResult] = ()
-    destinations: Sequence[str] = ()
+    destinations: Destinations = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,12 +203,14 @@ class ResultRecord(NewResult):
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryRecord:
-    """The delivery of all results of one job to one destination."""
+    """The delivery of the results of one job to one destination."""
 
     id: int
     job_id: int
     destination: str
     """Name of the peer in the settings."""
+    profile: str
+    """Of the results that it gets."""
     state: DeliveryState
     attempts: int
     first_attempt_at: datetime | None

@@ -60,6 +60,8 @@ class FailureCode(StrEnum):
 
     ATTEMPTS_USED_UP = "ATTEMPTS_USED_UP"
     """Each attempt to process the series ended in an error or a lost worker."""
+    CHECK_FAILED = "CHECK_FAILED"
+    """Results were written that do not hold what they were made from; none of them was sent."""
     DELIVERY_GIVEN_UP = "DELIVERY_GIVEN_UP"
     """At least one destination did not take the results."""
 

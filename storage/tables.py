@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from config.settings import RuleAction
+from config.settings import DEFAULT_PROFILE, RuleAction
 from storage.states import DeliveryState, JobState, ProofState
 
 
@@ -98,6 +98,7 @@ class Base(DeclarativeBase):
         ProofState: _closed_set(ProofState, "proof_state"),
         RuleAction: _closed_set(RuleAction, "decision"),
         dict[str, Any]: JSON,
+        list[str]: JSON,
     }
 
 
@@ -274,7 +275,7 @@ class JobEventRow(Base):
 
 
 class ResultRow(Base):
-    """A result object of a job."""
+    """A result object of a job; its profiles are the forms of delivery that it belongs to."""
 
     __tablename__ = "result"
     __table_args__ = (UniqueConstraint("job_id", "sop_instance_uid"),)
@@ -286,6 +287,7 @@ class ResultRow(Base):
     sop_class_uid: Mapped[str] = mapped_column(UID)
     sop_instance_uid: Mapped[str] = mapped_column(UID)
     series_instance_uid: Mapped[str] = mapped_column(UID)
+    profiles: Mapped[list[str]] = mapped_column(server_default=text(f"""'["{DEFAULT_PROFILE}"]'"""))
 
 
 class DeliveryRow(LeasedRow):
@@ -302,6 +304,7 @@ class DeliveryRow(LeasedRow):
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     destination: Mapped[str]
+    profile: Mapped[str] = mapped_column(server_default=DEFAULT_PROFILE)
     state: Mapped[DeliveryState]
 
 

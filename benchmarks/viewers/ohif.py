@@ -157,6 +157,20 @@ def _make_app(archive_url: str) -> FastAPI:
     return app
 
 
+_HAS = """modality => services.viewportGridService
+  .getDisplaySetsUIDsForViewport(services.viewportGridService.getActiveViewportId())
+  ?.some(uid => services.displaySetService.getDisplaySetByUID(uid).Modality === modality)"""
+_READ_IMAGE = """() => {
+  const id = services.viewportGridService.getActiveViewportId();
+  const viewport = services.cornerstoneViewportService.getCornerstoneViewport(id);
+  const image = viewport?.viewportStatus === 'rendered' ? viewport.getImageData() : null;
+  if (!image) return null;
+  const [columns, rows] = image.dimensions;
+  const values = image.scalarData;
+  return { columns, rows, mean: values.reduce((sum, value) => sum + value, 0) / values.length };
+}"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShownSegment:
     """A segment as OHIF has it."""
@@ -182,6 +196,16 @@ class ShownFinding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShownImage:
+    """An image as OHIF has it."""
+
+    size: tuple[int, int]
+    """Rows, columns."""
+    mean: float
+    """Of all its values."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ohif:
     """A page of OHIF."""
 
@@ -192,7 +216,8 @@ class Ohif:
         """Open a study, and wait until its first image is shown."""
         self.page.goto(f"{self.origin}/viewer?StudyInstanceUIDs={study_uid}")
         self.page.add_style_tag(content=_HIDE_TOUR)
-        self._wait_for_image()
+        self.page.locator('[data-cy="viewport-overlay-bottom-right"]').first.wait_for()
+        self._wait_for_image("CT")
 
     def show(self, modality: str) -> None:
         """Ask for the first series of a modality, by a double click as a reader would."""
@@ -257,21 +282,18 @@ class Ohif:
 
     def wait_for_report(self) -> None:
         """Wait until the viewport has the report, whether or not that shows anything."""
-        self.page.wait_for_function(
-            "services.viewportGridService.getDisplaySetsUIDsForViewport("
-            "services.viewportGridService.getActiveViewportId())"
-            ".some(uid => services.displaySetService.getDisplaySetByUID(uid).Modality === 'SR')"
-        )
+        self.page.wait_for_function(f"({_HAS})('SR')")
         self.page.wait_for_load_state("networkidle")
 
-    def show_images(self, modality: str) -> None:
-        """Show a series of images, and wait until one is seen."""
+    def show_images(self, modality: str) -> ShownImage:
+        """Show a series of images, wait until one is seen, and say what is seen."""
         self.show(modality)
-        self._wait_for_image()
+        return self._wait_for_image(modality)
 
-    def _wait_for_image(self) -> None:
-        corner = self.page.locator('[data-cy="viewport-overlay-bottom-right"]')
-        corner.get_by_text(re.compile(r"\(\d+/\d+\)")).first.wait_for()
+    def _wait_for_image(self, modality: str) -> ShownImage:
+        self.page.wait_for_function(f"({_HAS})('{modality}') && ({_READ_IMAGE})() !== null")
+        seen = self.page.evaluate(_READ_IMAGE)
+        return ShownImage(size=(seen["rows"], seen["columns"]), mean=seen["mean"])
 
     def jump_to(self, label: str) -> None:
         """Go to the middle of a segment, with its table beside it."""

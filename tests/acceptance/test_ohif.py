@@ -1,6 +1,7 @@
 """OHIF in Chromium shows what we write, and its own numbers are ours."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ from pydicom import Dataset, dcmread
 
 from benchmarks.peers import DICOMWEB_PLUGIN
 from benchmarks.viewers.ohif import (
-    Ohif,
     ShownFinding,
+    ShownImage,
     ShownSegment,
     ohif_folder,
     open_ohif,
 )
 from benchmarks.viewing import (
+    OVERLAY_MODALITY,
     Study,
     archive_of,
     make_rejected,
@@ -38,8 +40,10 @@ class Seen:
     segments: list[ShownSegment]
     findings: list[ShownFinding]
     drawn: dict[str, str]
-    after_rejection: bool
-    """Whether images were seen again after the report on a rejected series."""
+    overlay: ShownImage
+    rejected: ShownImage
+    page: Dataset
+    """What `rejected` should be."""
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +64,24 @@ def seen(tmp_path_factory, program) -> Seen:
         segments = show_segmentation(ohif, study, folder)
         findings = show_report(ohif, study, folder)
         drawn = ohif.read_drawn_texts()
-        if ResultRole.OVERLAY in study.results:
-            show_overlay(ohif, study, folder)
-        show_rejected(ohif, rejected_uid, folder)
         return Seen(
             study=study,
             segments=segments,
             findings=findings,
             drawn=drawn,
-            after_rejection=_sees_images(ohif),
+            overlay=show_overlay(ohif, study, folder),
+            rejected=show_rejected(ohif, rejected_uid, folder),
+            page=_read_page(rejected),
         )
 
 
-def _sees_images(ohif: Ohif) -> bool:
-    ohif.show_images("CT")
-    return True
+def _read_page(rejected: list[Path]) -> Dataset:
+    [page] = [one for one in map(dcmread, rejected) if one.Modality == OVERLAY_MODALITY]
+    return page
 
 
 def test_segments_have_their_names_and_colors(seen: Seen):
-    written = dcmread(seen.study.results[ResultRole.SEG]).SegmentSequence
+    written = seen.study.result(ResultRole.SEG).SegmentSequence
     assert [segment.label for segment in seen.segments] == [one.SegmentLabel for one in written]
     for segment, one in zip(seen.segments, written, strict=True):
         color = CIELabColor.from_dicom_value(one.RecommendedDisplayCIELabValue).to_rgb()
@@ -99,7 +102,7 @@ def test_the_numbers_that_ohif_computes_are_ours(seen: Seen):
 
 def test_the_numbers_in_its_table_are_those_in_our_report(seen: Seen):
     """To the three digits that OHIF displays."""
-    report = dcmread(seen.study.results[ResultRole.SR])
+    report = seen.study.result(ResultRole.SR)
     for segment, uid in zip(seen.segments, _tracking_uids(seen.study), strict=True):
         ours = _numbers(report, uid)
         displayed = segment.displayed
@@ -114,7 +117,7 @@ def test_the_numbers_in_its_table_are_those_in_our_report(seen: Seen):
 
 
 def test_the_report_lists_every_number(seen: Seen):
-    report = dcmread(seen.study.results[ResultRole.SR])
+    report = seen.study.result(ResultRole.SR)
     by_uid = {finding.tracking_uid: finding for finding in seen.findings}
     assert list(by_uid) == _tracking_uids(seen.study)
     for uid, finding in by_uid.items():
@@ -144,12 +147,21 @@ def test_the_numbers_of_a_line_stand_beside_it(seen: Seen):
         assert f"{title}: {value}" in text
 
 
-def test_a_report_without_measurements_does_no_harm(seen: Seen):
-    assert seen.after_rejection
+def test_the_overlay_is_shown(seen: Seen):
+    _check_shown(seen.overlay, seen.study.result(ResultRole.OVERLAY))
+
+
+def test_why_a_series_was_rejected_is_shown(seen: Seen):
+    _check_shown(seen.rejected, seen.page)
+
+
+def _check_shown(shown: ShownImage, written: Dataset) -> None:
+    assert shown.size == (written.Rows, written.Columns)
+    assert shown.mean == pytest.approx(written.pixel_array.mean(), rel=1e-3)
 
 
 def _tracking_uids(study: Study) -> list[str]:
-    segments = dcmread(study.results[ResultRole.SEG]).SegmentSequence
+    segments = study.result(ResultRole.SEG).SegmentSequence
     return [str(segment.TrackingUID) for segment in segments]
 
 

@@ -13,10 +13,12 @@ from pydicom import config, dcmread, uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.valuerep import DS
 
-from config.settings import ResultSettings
+from config.settings import ProfileSettings, ResultSettings
 from dicom_io.ct import write_ct_series, write_enhanced_ct
-from dicom_io.results import ResultContext, write_results
+from dicom_io.provenance import ResultBasis
+from dicom_io.results import ResultContext, WrittenResults, write_results
 from dicom_io.series import SourceSeries, read_series
+from dicom_io.source_images import build_source_images
 from inference.findings import Findings, RunRecord, Segmentation
 from inference.labels import Label
 from inference.manifest import ModelIdentity
@@ -167,9 +169,37 @@ class ResultCase:
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write SEG and SR."""
-        folder.mkdir(parents=True, exist_ok=True)
-        seg, sr = write_results(self.source, self.segmentation, self.findings, folder, self.context)
+        seg, sr = self.write_all(folder).files
         return seg.path, sr.path
+
+    def write_all(self, folder: Path) -> WrittenResults:
+        """Write what the profiles want."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_results(self.source, self.segmentation, self.findings, folder, self.context)
+
+    def with_profiles(self, **profiles: ProfileSettings) -> "ResultCase":
+        """Change what is wanted."""
+        return replace(self, context=replace(self.context, profiles=profiles))
+
+    @property
+    def basis(self) -> ResultBasis:
+        """What builders of result objects take."""
+        return ResultBasis(
+            source=self.source,
+            images=build_source_images(self.source),
+            settings=self.context.settings,
+            provenance=self.context.provenance(self.segmentation.model),
+            history=self.context.history,
+        )
+
+    def with_labels(self, labels: np.ndarray) -> "ResultCase":
+        """Change the labels, and measure them."""
+        volume = self.source.volume.with_array(labels)
+        return replace(
+            self,
+            segmentation=replace(self.segmentation, labels=volume),
+            findings=measure(self.source.volume, volume),
+        )
 
     def with_settings(self, **settings: object) -> "ResultCase":
         """Change result settings."""

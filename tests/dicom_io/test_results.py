@@ -7,15 +7,16 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
+from config.settings import ResultRole
 from dicom_io.errors import ResultMismatch
-from dicom_io.results import ResultRole, build_report, write_results
+from dicom_io.report import build_report
 from dicom_io.series import find_series, read_series
 from inference.measure import measure
 
 
 def _write(case, folder):
     folder.mkdir()
-    return write_results(case.source, case.segmentation, case.findings, folder, case.context)
+    return case.write_all(folder).files
 
 
 def test_files_are_named_by_role_and_hold_what_is_said_of_them(case, tmp_path):

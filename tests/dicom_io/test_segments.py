@@ -36,7 +36,6 @@ def test_largest_lesions_have_segments_and_the_rest_is_pooled(
     planned = plan(results.labels(results.lesions[:lesion_count]), own_segments)
     assert [(s.label, s.lesion_numbers) for s in planned.segments] == expected
     assert [s.number for s in planned.segments] == list(range(1, len(expected) + 1))
-    assert all(s.tracking_identifier == s.label for s in planned.segments)
     assert planned.segments[0].kind is SegmentKind.LIVER
 
 

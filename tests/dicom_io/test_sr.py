@@ -10,8 +10,8 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_io import codes
 from dicom_io.provenance import ReportReference, SeriesHistory
-from dicom_io.sr import round_volume_ml, summary_sentence
 from inference.findings import Doubt, DoubtCode
+from inference.wording import round_volume_ml, summary_sentence
 
 
 def _named(groups, identifier):
@@ -158,7 +158,9 @@ def test_report_on_a_part_of_a_series_says_so_and_names_the_one_before(case, tmp
         sop_instance_uid="2.25.1",
         series_instance_uid="2.25.2",
     )
-    history = SeriesHistory(remark="9 of the 12 instances have come.", predecessor=earlier)
+    history = SeriesHistory(
+        remark="9 of the 12 instances have come.", predecessors={"ohif": earlier}
+    )
     plain = case.write(tmp_path / "plain")
     context = replace(case.context, history=history)
     partial = replace(case, context=context).write(tmp_path / "partial")

@@ -121,10 +121,8 @@ SEG_TAMPERINGS = {
 
 
 def test_written_objects_pass(case, written, planned):
-    counts = check_seg(written[0], case.source, planned)
-    numbers, voxels = np.unique(planned.numbers.array, return_counts=True)
-    assert counts == dict(zip(numbers[1:].tolist(), voxels[1:].tolist(), strict=True))
-    check_sr(written[1], case.source, written[0], counts)
+    check_seg(written[0], case.source, planned)
+    check_sr(written[1], case.source, dcmread(written[0]), planned)
 
 
 @pytest.mark.parametrize("tampering", SEG_TAMPERINGS)
@@ -216,6 +214,6 @@ def test_a_report_that_differs_is_caught(case, copies, planned, tampering):
     sr = dcmread(copies[1])
     tamper(sr)
     sr.save_as(copies[1])
-    counts = check_seg(copies[0], case.source, planned)
+    check_seg(copies[0], case.source, planned)
     with pytest.raises(ResultMismatch, match=message):
-        check_sr(copies[1], case.source, copies[0], counts)
+        check_sr(copies[1], case.source, dcmread(copies[0]), planned)

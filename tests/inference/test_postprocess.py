@@ -7,6 +7,7 @@ from inference.labels import Label
 from inference.manifest import Postprocessing
 from inference.postprocess import (
     clean_labels,
+    clean_probabilities,
     fill_holes,
     reached_window,
     smooth_slices,
@@ -89,7 +90,18 @@ def test_labels_are_decided_on_the_source_grid() -> None:
         [[0.9, 0.45, 0.45, 0.1], [0.05, 0.3, 0.25, 0.2], [0.05, 0.25, 0.3, 0.7]], dtype=np.float32
     ).reshape(3, 1, 1, 4)
     values = (Label.BACKGROUND, Label.LIVER, Label.TUMOR)
+    kept = np.zeros((2, 1, 1, 4), np.uint8)
     assert to_source_labels(probabilities, axes, axes, values).ravel().tolist() == [0, 1, 2, 2]
+    to_source_labels(probabilities, axes, axes, values, kept)
+    assert kept.reshape(2, 4).tolist() == [[13, 76, 64, 51], [13, 64, 76, 178]]
+
+
+def test_probabilities_of_what_was_dropped_are_dropped() -> None:
+    kept = np.array([[200, 20, 0, 250], [40, 230, 90, 5]], np.uint8).reshape(2, 1, 1, 4)
+    raw = np.array([Label.LIVER, Label.TUMOR, Label.BACKGROUND, Label.LIVER], np.uint8)
+    labels = np.array([Label.LIVER, Label.LIVER, Label.LIVER, Label.BACKGROUND], np.uint8)
+    clean_probabilities(kept, raw.reshape(1, 1, 4), labels.reshape(1, 1, 4))
+    assert kept.reshape(2, 4).tolist() == [[200, 250, 0, 0], [40, 0, 90, 0]]
 
 
 def test_reached_window_leaves_out_what_lies_beyond() -> None:

@@ -128,6 +128,27 @@ def test_a_2d_network_is_shown_its_gray_curves(
     assert np.array_equal(found, expected)
 
 
+def test_kept_probabilities_lie_where_the_labels_lie(segmenter: Segmenter) -> None:
+    """In a turned stack, so that the way back through the canonical order is seen."""
+    truth = truth_at(SHAPE, SPACING_MM)
+    volume = scan_of(truth, SPACING_MM).permute_spatial_axes((2, 0, 1)).flip_spatial([0, 2])
+    plain = segmenter.segment(volume)
+    segmenter.keeps_probabilities = True
+    found = segmenter.segment(volume)
+    assert plain.probabilities is None
+    assert np.array_equal(found.labels.array, plain.labels.array)
+    assert found.probabilities is not None
+    assert set(found.probabilities) == {Label.LIVER, Label.TUMOR}
+    liver, tumor = (found.probabilities[label] for label in (Label.LIVER, Label.TUMOR))
+    for probability in (liver, tumor):
+        assert np.array_equal(probability.affine, volume.affine)
+        assert probability.array.shape == volume.array.shape
+    organ = liver.array.astype(int) + tumor.array > 127
+    decided = np.where(tumor.array > liver.array, Label.TUMOR, Label.LIVER) * organ
+    differing = np.count_nonzero(decided != found.labels.array)
+    assert differing < 0.001 * np.count_nonzero(organ), "but for rounding and clean-up"
+
+
 def test_probabilities_are_those_that_the_labels_come_from(segmenter: Segmenter) -> None:
     truth = truth_at(SHAPE, SPACING_MM)
     volume = scan_of(truth, SPACING_MM)

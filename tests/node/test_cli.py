@@ -150,8 +150,11 @@ def test_segment_of_a_dicom_folder(tmp_path: Path, phantom):
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "labels.nii.gz",
+        "montage.png",
         "preview.png",
+        "report.html",
         "report.json",
+        "report.pdf",
         "seg.dcm",
         "sr.dcm",
     }
@@ -174,8 +177,11 @@ def test_segment_of_a_nifti_file(tmp_path: Path, phantom):
     assert "liver without lesions" in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "labels.nii.gz",
+        "montage.png",
         "preview.png",
+        "report.html",
         "report.json",
+        "report.pdf",
     }
     labels = SimpleITK.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     assert labels.GetSize() == image.GetSize()

@@ -76,7 +76,7 @@ def test_results_are_stored_and_proven_whatever_the_archive_suffers(produced: He
     assert stored == {name.upper(): dcmread(folder / f"{name}.dcm") for name in ("seg", "sr")}
     web_archive.delete("SR")
     assert prove(produced) == (JobState.DELIVERED, "find: DICOMWEB does not list sr.dcm")
-    produced.services.deliveries.resend(job.id, ["web"], "test", job.updated_at)
+    produced.services.deliveries.resend(job.id, {"web": "ohif"}, "test", job.updated_at)
     # The SEG is there already: stored, and once only.
     assert deliver(produced)[0] is JobState.DELIVERED
     assert prove(produced) == (JobState.CONFIRMED, "")

@@ -38,7 +38,7 @@ def over(hold, free_port: Callable[[], int]) -> Held:
     )
     held.queue(job_model(held))
     held.services.jobs.claim("w", 30, utc_now())
-    held.services.jobs.produced(1, "w", results=[], destinations=[], summary={}, now=utc_now())
+    held.services.jobs.produced(1, "w", results=[], destinations={}, summary={}, now=utc_now())
     return held
 
 

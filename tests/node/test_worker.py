@@ -15,11 +15,12 @@ from pydicom.uid import JPEGLosslessSV1
 
 from dicom_io.ct_encoding import save_instance
 from dicom_io.refusal import write_refusal
+from dicom_io.results import write_object
 from inference.errors import LiverNotFound
 from node.clock import utc_now
 from node.services import open_services
 from node.worker import Worker
-from storage.errors import DiskShort
+from storage.errors import DiskShort, ForbiddenTransition
 from storage.states import JobState
 
 
@@ -59,8 +60,11 @@ def test_results_are_kept_and_due_for_each_destination(hold):
     assert held.services.jobs.get(job.id).state is JobState.PRODUCED
     folder = held.services.files.result_folder(job.id)
     assert {p.name for p in folder.iterdir()} == {
+        "montage.png",
         "preview.png",
+        "report.html",
         "report.json",
+        "report.pdf",
         "seg.dcm",
         "sr.dcm",
     }
@@ -68,6 +72,71 @@ def test_results_are_kept_and_due_for_each_destination(hold):
     deliveries = held.services.deliveries.list_deliveries(job.id)
     assert [d.destination for d in deliveries] == ["one", "two"]
     assert work(held) is False
+
+
+def test_a_failed_check_stops_the_delivery_and_says_which(hold, monkeypatch):
+    def damage(dataset, path) -> None:
+        if path.name == "seg.dcm":
+            dataset.PixelData = bytes(len(dataset.PixelData))
+        write_object(dataset, path)
+
+    monkeypatch.setattr("dicom_io.results.write_object", damage)
+    peer = {"ae_title": "ONE", "host": "127.0.0.1", "roles": ["destination"]}
+    held = hold(peers={"one": peer}, queue={"max_attempts": 1})
+    job = held.queue()
+    work(held)
+    job = held.services.jobs.get(job.id)
+    assert (job.state, job.reason_code) == (JobState.FAILED, "CHECK_FAILED")
+    assert "seg.dcm: SEG differs from the plan in" in job.reason
+    assert held.services.deliveries.list_deliveries(job.id) == []
+    assert_no_trace(held, job.id)
+
+
+def test_which_checks_were_passed_is_on_record(hold):
+    held = hold()
+    job = held.queue()
+    work(held)
+    checks = held.services.jobs.get(job.id).summary["checks"]
+    assert [check["file"] for check in checks] == ["seg.dcm", "sr.dcm"]
+    assert "each voxel" in checks[0]["checked"]
+    assert all(check["seconds"] >= 0 for check in checks)
+
+
+def test_a_destination_gets_what_its_profile_names(hold):
+    peers = {
+        name: {
+            "ae_title": "ARCHIVE",
+            "host": "127.0.0.1",
+            "roles": ["destination"],
+            "profile": profile,
+        }
+        for name, profile in {"pacs": "orthanc", "old": "sc-only", "plan": "rt"}.items()
+    }
+    held = hold(peers=peers)
+    job = held.queue()
+    work(held)
+    jobs, folder = held.services.jobs, held.services.files.result_folder(job.id)
+    found = {}
+    for delivery in held.services.deliveries.list_deliveries(job.id):
+        results = jobs.results(job.id, delivery.profile)
+        assert all((folder / result.path).is_file() for result in results)
+        found[delivery.destination] = {result.role for result in results}
+    assert found == {
+        "pacs": {"seg", "sr", "overlay", "pdf"},
+        "old": {"overlay"},
+        "plan": {"rtstruct"},
+    }
+
+
+def test_results_are_not_sent_in_a_form_that_was_not_made(hold):
+    peer = {"ae_title": "ONE", "host": "127.0.0.1", "roles": ["destination"]}
+    held = hold(peers={"one": peer})
+    job = held.queue()
+    work(held)
+    with pytest.raises(ForbiddenTransition, match="made for the profile ohif, not for rt"):
+        held.services.deliveries.resend(job.id, {"one": "rt"}, "test", utc_now())
+    [delivery] = held.services.deliveries.list_deliveries(job.id)
+    assert delivery.profile == "ohif"
 
 
 def test_without_destinations_it_is_done(hold):

@@ -129,7 +129,7 @@ class Node:
             job_id,
             "w1",
             results=[make_result("seg", 1), make_result("sr", 2)],
-            destinations=destinations,
+            destinations=dict.fromkeys(destinations, "ohif"),
             summary={"lesions": 2},
             now=at(30),
         )

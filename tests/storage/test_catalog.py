@@ -8,7 +8,7 @@ from sqlalchemy import text
 from config.settings import RuleAction
 from storage.errors import NotFound
 from storage.open_series import Patience
-from storage.records import Rejection
+from storage.records import Problem, Rejection
 from storage.states import AddOutcome, JobState
 
 SERIES = "1.2.3.4"
@@ -213,7 +213,7 @@ def bring_to(node: Any, state: str, moment: Any) -> None:
             1, "w1", Rejection(reason_code="NOT_CT", sentence="It is no CT."), moment(30)
         )
     if state == "failed":
-        node.jobs.fail_attempt(1, "w1", "boom", 1, moment(30))
+        node.jobs.fail_attempt(1, "w1", Problem("boom"), 1, moment(30))
     if state == "canceled":
         node.jobs.cancel(1, "admin", moment(30))
 

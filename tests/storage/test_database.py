@@ -203,6 +203,10 @@ WRITTEN_SINCE = {
         "series": {"counted_instances": 2, "counted_at": MOMENT, "waits_for": "1 of 2."},
         "job": {"remark": "1 of 2."},
     },
+    "0005": {
+        "result": {"profiles": ["ohif", "rt"]},
+        "delivery": {"profile": "ohif"},
+    },
 }
 """What each revision can hold that the one before could not: tables, or columns of their rows."""
 REVISIONS = list(WRITTEN_SINCE)
@@ -283,7 +287,7 @@ def test_upgrade_from_each_revision_keeps_what_it_holds(
         assert job.summary == {"lesions": [1.5, "\u00b5"]}
         assert Catalog(upgraded).get_series("1.2").size_bytes == 2**33
         deliveries = Deliveries(upgraded)
-        assert deliveries.resend(1, ["pacs"], "me", moment(0)).state is JobState.DELIVERING
+        assert deliveries.resend(1, {"pacs": "ohif"}, "me", moment(0)).state is JobState.DELIVERING
         due = deliveries.claim_due("s1", destination="pacs", lease_s=30, now=moment(1))
         deliveries.delivered(due.id, "s1", moment(2), asks_proof=True)
         assert len(Proofs(upgraded).list_proofs(1)) == 1

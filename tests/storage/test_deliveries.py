@@ -137,7 +137,7 @@ def test_resend_to_all(node: Any, moment: Any) -> None:
     node.produced(("backup", "pacs"))
     node.deliver("backup")
     node.deliver("pacs")
-    job = node.deliveries.resend(1, ["backup", "pacs"], "admin", moment(100))
+    job = node.deliveries.resend(1, {"backup": "ohif", "pacs": "ohif"}, "admin", moment(100))
     assert (job.state, job.finished_at) == (JobState.DELIVERING, None)
     assert node.jobs.events(1)[-1].detail == "re-send to backup, pacs"
     for delivery in node.deliveries.list_deliveries(1):
@@ -154,7 +154,7 @@ def test_resend_to_a_destination_that_was_not_there(
     node.produced(first)
     if first:
         node.deliver("pacs")
-    node.deliveries.resend(1, ["new"], "admin", moment(100))
+    node.deliveries.resend(1, {"new": "ohif"}, "admin", moment(100))
     assert node.claim("pacs", second=100) is None
     assert node.deliver("new", second=100).state is JobState.DELIVERED
     assert [d.destination for d in node.deliveries.list_deliveries(1)] == sorted({"new", *first})
@@ -164,7 +164,7 @@ def test_resend_of_what_waits_makes_it_due_and_leaves_the_state(node: Any, momen
     node.produced(("backup", "pacs"))
     node.deliveries.attempt_failed(node.claim("pacs").id, "s1", "no", moment(9000), moment(41))
     sending = node.claim("backup")
-    job = node.deliveries.resend(1, ["backup", "pacs"], "admin", moment(60))
+    job = node.deliveries.resend(1, {"backup": "ohif", "pacs": "ohif"}, "admin", moment(60))
     assert job.state is JobState.DELIVERING
     event = node.jobs.events(1)[-1]
     assert (event.from_state, event.to_state) == (JobState.DELIVERING, JobState.DELIVERING)
@@ -177,28 +177,28 @@ def test_resend_of_results_of_a_failed_job(node: Any, moment: Any) -> None:
     node.produced(("dead", "pacs"))
     node.deliveries.attempt_failed(node.claim("dead").id, "s1", "no", None, moment(41))
     node.deliver("pacs")
-    node.deliveries.resend(1, ["pacs"], "admin", moment(60))
+    node.deliveries.resend(1, {"pacs": "ohif"}, "admin", moment(60))
     job = node.deliver("pacs", second=60)
     assert (job.state, job.reason_code) == (JobState.FAILED, "DELIVERY_GIVEN_UP")
-    node.deliveries.resend(1, ["dead"], "admin", moment(70))
+    node.deliveries.resend(1, {"dead": "ohif"}, "admin", moment(70))
     assert node.deliver("dead", second=70).state is JobState.DELIVERED
 
 
 def test_what_cannot_be_sent_again(node: Any, moment: Any) -> None:
     with pytest.raises(NotFound):
-        node.deliveries.resend(1, ["pacs"], "admin", moment(60))
+        node.deliveries.resend(1, {"pacs": "ohif"}, "admin", moment(60))
     node.queued()
     with pytest.raises(ForbiddenTransition, match="it has no results"):
-        node.deliveries.resend(1, ["pacs"], "admin", moment(60))
+        node.deliveries.resend(1, {"pacs": "ohif"}, "admin", moment(60))
     node.jobs.claim("w1", 30, moment(60))
     node.produce(1)
     with pytest.raises(ForbiddenTransition, match="no destination is named"):
-        node.deliveries.resend(1, [], "admin", moment(60))
+        node.deliveries.resend(1, {}, "admin", moment(60))
     node.deliver()
     node.receive(2, second=70)
     for _ in range(2):
         with pytest.raises(SeriesChanged):
-            node.deliveries.resend(1, ["pacs"], "admin", moment(80))
+            node.deliveries.resend(1, {"pacs": "ohif"}, "admin", moment(80))
         node.settle(second=90)
     assert node.jobs.get(1).state is JobState.SUPERSEDED
 
@@ -230,7 +230,7 @@ def reject(node: Any, moment: Any) -> Any:
                 series_instance_uid="2.25.102",
             )
         ],
-        destinations=["pacs"],
+        destinations={"pacs": "ohif"},
     )
     return node.jobs.reject(1, "w1", rejection, moment(30))
 
@@ -250,7 +250,7 @@ def test_a_report_that_is_given_up_leaves_the_job_rejected(node: Any, moment: An
     job = node.deliveries.attempt_failed(delivery.id, "s1", "is down", None, moment(41))
     assert (job.state, job.reason_code) == (JobState.REJECTED, "MISSING_SLICE")
     assert "pacs: is down" in node.jobs.events(1)[-1].detail
-    node.deliveries.resend(1, ["pacs"], "admin", moment(50))
+    node.deliveries.resend(1, {"pacs": "ohif"}, "admin", moment(50))
     assert node.deliver(second=60).state is JobState.REJECTED
 
 

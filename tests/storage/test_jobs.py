@@ -6,7 +6,7 @@ from sqlalchemy.dialects import postgresql
 
 from storage.errors import ForbiddenTransition, LeaseLost, NotFound, SeriesChanged, StaleJob
 from storage.jobs import claim_statement
-from storage.records import Rejection
+from storage.records import Problem, Rejection
 from storage.states import DeliveryState, JobState
 from storage.tables import JobRow
 
@@ -42,12 +42,12 @@ def test_heartbeat_extends_the_lease(node: Any, moment: Any) -> None:
 WORKER_CALLS = {
     "heartbeat": lambda jobs, worker, now: jobs.heartbeat(1, worker, 30, now),
     "produced": lambda jobs, worker, now: jobs.produced(
-        1, worker, results=[], destinations=["pacs"], summary={"a": 1}, now=now
+        1, worker, results=[], destinations={"pacs": "ohif"}, summary={"a": 1}, now=now
     ),
     "reject": lambda jobs, worker, now: jobs.reject(
         1, worker, Rejection(reason_code="NOT_CT", sentence="No CT."), now
     ),
-    "fail_attempt": lambda jobs, worker, now: jobs.fail_attempt(1, worker, "boom", 3, now),
+    "fail_attempt": lambda jobs, worker, now: jobs.fail_attempt(1, worker, Problem("boom"), 3, now),
     "release": lambda jobs, worker, now: jobs.release(1, worker, now),
 }
 
@@ -108,7 +108,12 @@ def test_a_production_that_fails_half_way_leaves_nothing(node: Any, moment: Any)
     node.running()
     with pytest.raises(Exception, match="not JSON serializable"):
         node.jobs.produced(
-            1, "w1", results=[], destinations=["pacs"], summary={"a": object()}, now=moment(30)
+            1,
+            "w1",
+            results=[],
+            destinations={"pacs": "ohif"},
+            summary={"a": object()},
+            now=moment(30),
         )
     assert node.jobs.get(1).state is JobState.RUNNING
     assert node.deliveries.list_deliveries(1) == []
@@ -131,7 +136,7 @@ def test_attempts_are_used_up(node: Any, moment: Any) -> None:
     node.queued()
     for attempt in (1, 2, 3):
         node.jobs.claim("w1", 30, moment(20 * attempt))
-        job = node.jobs.fail_attempt(1, "w1", "boom", 3, moment(20 * attempt + 5))
+        job = node.jobs.fail_attempt(1, "w1", Problem("boom"), 3, moment(20 * attempt + 5))
     assert node.history(1)[1:] == [("w1", "RUNNING"), ("w1", "QUEUED")] * 2 + [
         ("w1", "RUNNING"),
         ("w1", "FAILED"),
@@ -173,7 +178,7 @@ def test_retry_starts_anew(node: Any, moment: Any, end: str) -> None:
     if end == "rejected":
         node.jobs.reject(1, "w1", Rejection(reason_code="NOT_CT", sentence="No CT."), moment(30))
     elif end == "failed":
-        node.jobs.fail_attempt(1, "w1", "boom", 1, moment(30))
+        node.jobs.fail_attempt(1, "w1", Problem("boom"), 1, moment(30))
     else:
         node.jobs.cancel(1, "admin", moment(30))
     job = node.jobs.retry(1, "admin", moment(40))
@@ -220,7 +225,7 @@ def test_only_ended_jobs_are_retried(node: Any, moment: Any, state: str) -> None
 
 def test_a_job_for_outdated_content_is_not_retried(node: Any, moment: Any) -> None:
     node.running()
-    node.jobs.fail_attempt(1, "w1", "boom", 1, moment(30))
+    node.jobs.fail_attempt(1, "w1", Problem("boom"), 1, moment(30))
     node.receive(2, second=40)
     for _ in range(2):
         with pytest.raises(SeriesChanged, match="more instances"):

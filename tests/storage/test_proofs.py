@@ -74,7 +74,9 @@ def test_results_sent_again_are_proven_again(node: Any, moment: Any) -> None:
     node.proofs.asked(proof.delivery_id, "p1", TRANSACTION, moment(51))
     node.proofs.answered(TRANSACTION, kept=KEPT, problem="", now=moment(52))
     assert node.proofs.proven(proof.delivery_id, "p1", moment(53)).state is JobState.CONFIRMED
-    assert node.deliveries.resend(1, ["pacs"], "me", moment(60)).state is JobState.DELIVERING
+    assert (
+        node.deliveries.resend(1, {"pacs": "ohif"}, "me", moment(60)).state is JobState.DELIVERING
+    )
     assert node.claim_proof(second=61) is None, "it is not delivered yet"
     node.deliver(second=62, asks_proof=True)
     proof = node.claim_proof(second=63)

@@ -102,7 +102,7 @@ def test_what_is_wanted_again_since_it_was_planned_stays(
     retention, now = keep(instances_days=1, results_days=1), moment(9 * DAY_S)
     removals = retention.plan(now).removals
     assert len(removals) == 2
-    node.deliveries.resend(1, ["pacs"], "admin", moment(100))
+    node.deliveries.resend(1, {"pacs": "ohif"}, "admin", moment(100))
     assert [retention.remove(one, now) for one in removals] == [False, False]
     assert len(left(files)) == 2
 
@@ -178,7 +178,7 @@ def test_what_is_gone_is_not_sent_and_comes_back_by_a_re_send_and_a_retry(
 ) -> None:
     gone(node, keep, fill, moment)
     with pytest.raises(ResultsRemoved, match=r"removed on 2026-03-10.* `hepar jobs retry 1`"):
-        node.deliveries.resend(1, ["pacs"], "admin", moment(10 * DAY_S))
+        node.deliveries.resend(1, {"pacs": "ohif"}, "admin", moment(10 * DAY_S))
     with pytest.raises(InstancesRemoved, match="send the series to this node again"):
         node.jobs.retry(1, "admin", moment(10 * DAY_S))
     assert node.jobs.get(1).state is JobState.DELIVERED

@@ -72,7 +72,8 @@ def test_a_naive_time_is_refused(node: Any) -> None:
         "UPDATE series SET settled = false",
         "UPDATE series SET decision = 'maybe'",
         "INSERT INTO delivery SELECT 99, job_id, destination, state, attempts, first_attempt_at, "
-        "next_attempt_at, last_error, owner, lease_until, created_at, updated_at FROM delivery",
+        "next_attempt_at, last_error, owner, lease_until, created_at, updated_at, profile "
+        "FROM delivery",
         "DELETE FROM series",
     ],
 )

@@ -68,7 +68,7 @@ def test_moves_are_logged_once_committed_and_without_patients(
     caplog.set_level(logging.INFO, "storage")
     node.queued()
     with pytest.raises(StaleJob):
-        node.jobs.produced(1, "w1", results=[], destinations=[], summary={}, now=moment(20))
+        node.jobs.produced(1, "w1", results=[], destinations={}, summary={}, now=moment(20))
     node.jobs.cancel(1, "admin", moment(30))
     lines = [(record.getMessage(), record.job_id, record.series_uid) for record in caplog.records]
     assert lines == [
