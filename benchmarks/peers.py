@@ -256,9 +256,14 @@ class Orthanc:
         return DESTINATION_TOML.format(ae_title="ORTHANC", port=self.port)
 
     @property
+    def root(self) -> str:
+        """The root of the REST interface."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
     def url(self) -> str:
         """The root of DICOMweb."""
-        return f"http://127.0.0.1:{self.http_port}/dicom-web"
+        return f"{self.root}/dicom-web"
 
     def start(self) -> None:
         """Start it and wait until it answers; its folder keeps what is stored."""
@@ -305,6 +310,10 @@ class Orthanc:
         """Ask the REST interface."""
         return self._ask("GET", path)
 
+    def store(self, path: Path) -> None:
+        """Put an instance into the archive."""
+        self._ask("POST", "/instances", path.read_bytes())
+
     def know(self, node_port: int) -> None:
         """Make the node a modality, to which storage commitment is reported."""
         entry = {
@@ -325,8 +334,7 @@ class Orthanc:
                 self._ask("DELETE", f"/instances/{identifier}")
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        url = f"http://127.0.0.1:{self.http_port}{path}"
-        request = urllib.request.Request(url, data=body, method=method)
+        request = urllib.request.Request(self.root + path, data=body, method=method)
         user = base64.b64encode(f"hepar:{self.password}".encode()).decode()
         request.add_header("Authorization", f"Basic {user}")
         with urllib.request.urlopen(request) as answer:

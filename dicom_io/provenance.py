@@ -150,7 +150,6 @@ def sr_algorithm_identification(provenance: Provenance) -> hd.sr.AlgorithmIdenti
             *(f"{name}={value}" for name, value in provenance.model.parameters.items()),
         ],
         family=codes.ARTIFICIAL_INTELLIGENCE,
-        manufacturer=MANUFACTURER,
     )
 
 
