@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 
 from benchmarks.peers import DICOMWEB_PLUGIN, Orthanc, find_free_port
 from benchmarks.viewers.ohif import Ohif, ShownFinding, ShownImage, ShownSegment, open_ohif
-from config.settings import ProfileSettings, ResultRole, ResultSettings
+from config.results import ProfileSettings, ResultRole, ResultSettings
 from dicom_io.ct import CtIdentity, write_ct_series
 from dicom_io.errors import RejectionReason
 from dicom_io.refusal import Refusal, RefusedSeries, write_refusal

@@ -27,7 +27,7 @@ from benchmarks.viewing import (
     show_report,
     show_segmentation,
 )
-from config.settings import ResultRole
+from config.results import ResultRole
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]
 

@@ -15,7 +15,7 @@ import highdicom as hd
 import pytest
 from pydicom import Dataset, dcmread
 
-from config.settings import ProfileSettings
+from config.results import ProfileSettings
 from dicom_io import codes
 from dicom_io.errors import RejectionReason
 from dicom_io.refusal import Refusal, RefusedSeries, write_refusal
