@@ -271,7 +271,7 @@ def run(folder: Path, orthanc: Orthanc) -> Outcome:
         }
         for name, geometry in everything.items():
             send(folder, sent[name].files, node.port, backwards=geometry.backwards)
-        count = 2 * len(GEOMETRIES) + len(REFUSED)
+        count = 3 * len(GEOMETRIES) + 2 * len(REFUSED)
         wait_until(
             lambda: len(json.loads(orthanc.get("/instances"))) == count,
             f"{count} results in the archive\n{node.log[-3000:]}",
@@ -284,7 +284,7 @@ def _compare(folder: Path, sent: dict[str, Sent], archived: Sequence[Dataset]) -
     """Decode what came to the archive."""
     cases, frames_of_reference, refusals = {}, {}, {}
     names = {one.series_uid: name for name, one in sent.items()}
-    for number, dataset in enumerate(archived):
+    for number, dataset in enumerate(one for one in archived if one.Modality in ("SEG", "SR")):
         name = names[_source_series(dataset)]
         if dataset.Modality == "SEG":
             path = folder / f"seg{number}.dcm"

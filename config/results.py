@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from config.section import Section
 
 DEFAULT_PROFILE = "ohif"
-"""Segmentation and report in the forms that every viewer tried can show."""
+"""Segmentation and report in the forms that every viewer tried can show, and a picture of what
+few viewers show of a report: its sentences and judgements."""
 
 
 class ResultRole(StrEnum):
@@ -19,8 +20,10 @@ class ResultRole(StrEnum):
     """The segmentation (PS3.3 A.51)."""
     SR = "sr"
     """The measurement report (PS3.16 TID 1500)."""
+    SUMMARY = "summary"
+    """One color picture with the numbers, three planes and what is doubtful (PS3.3 A.8)."""
     OVERLAY = "overlay"
-    """Color pictures of the slices with contours, and a summary page (PS3.3 A.8)."""
+    """The same, and color pictures of the slices with contours."""
     RTSTRUCT = "rtstruct"
     """The contours as a structure set for radiotherapy (PS3.3 A.19)."""
     PDF = "pdf"
@@ -88,11 +91,11 @@ class ResultSettings(Section):
         max_length=64,
         description="Series description of the SR.",
     )
-    overlay_series_number: int = Field(9102, ge=1, description="Series number of the overlay.")
+    overlay_series_number: int = Field(9102, ge=1, description="Series number of the pictures.")
     overlay_series_description: str = Field(
         "AI liver contours, not reviewed",
         max_length=64,
-        description="Series description of the overlay.",
+        description="Series description of the pictures.",
     )
     rtstruct_series_number: int = Field(9103, ge=1, description="Series number of the RTSTRUCT.")
     rtstruct_series_description: str = Field(
@@ -140,9 +143,10 @@ class ProfileSettings(Section):
     """What a destination gets, and in which form."""
 
     objects: tuple[ResultRole, ...] = Field(
-        (ResultRole.SEG, ResultRole.SR),
+        (ResultRole.SEG, ResultRole.SR, ResultRole.SUMMARY),
         min_length=1,
-        description="Which objects: 'seg', 'sr', 'overlay', 'rtstruct', 'pdf', 'key-objects'.",
+        description="Which objects: 'seg', 'sr', 'summary', 'overlay', 'rtstruct', 'pdf', "
+        "'key-objects'.",
     )
     segmentation: SegmentationForm = Field(
         SegmentationForm.BINARY,
@@ -173,6 +177,12 @@ class ProfileSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_one_summary(self) -> "ProfileSettings":
+        if {ResultRole.SUMMARY, ResultRole.OVERLAY} <= set(self.objects):
+            raise ValueError("'overlay' begins with the summary; leave 'summary' out")
+        return self
+
+    @model_validator(mode="after")
     def _probabilities_are_of_tumor(self) -> "ProfileSettings":
         if self.is_fractional and self.lesions is LesionForm.SEPARATE:
             raise ValueError(
@@ -191,7 +201,7 @@ def ready_made_profiles() -> dict[str, ProfileSettings]:
     """Give the profiles that every node has."""
     seg, sr, overlay = ResultRole.SEG, ResultRole.SR, ResultRole.OVERLAY
     return {
-        DEFAULT_PROFILE: ProfileSettings(objects=(seg, sr)),
+        DEFAULT_PROFILE: ProfileSettings(),
         "slicer": ProfileSettings(objects=(seg, sr), empty_frames=True, image_library=True),
         "orthanc": ProfileSettings(objects=(seg, sr, overlay, ResultRole.PDF)),
         "sc-only": ProfileSettings(objects=(overlay,)),

@@ -29,8 +29,13 @@ from dicom_io.verify_overlay import check_refusal_page
 from inference.manifest import ModelIdentity
 from inference.wording import NOT_REVIEWED
 
-_ANSWERS = (ResultRole.SR, ResultRole.OVERLAY, ResultRole.PDF)
-"""The objects that can say in words why there are no others."""
+_ANSWERS = {
+    ResultRole.SR: ResultRole.SR,
+    ResultRole.SUMMARY: ResultRole.SUMMARY,
+    ResultRole.OVERLAY: ResultRole.SUMMARY,
+    ResultRole.PDF: ResultRole.PDF,
+}
+"""The objects that can say in words why there are no others, and what takes their place."""
 _REFERENCE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -110,7 +115,7 @@ def write_refusal(refused: RefusedSeries, folder: Path, pdf: bytes) -> list[Resu
     """Write what says that a series cannot be evaluated, durable and checked.
 
     Each profile gets it in the forms that its readers see: a report (SR), a picture, a page of PDF.
-    Those that get none of these otherwise get the report.
+    Those that have none of these get the report.
 
     Parameters
     ----------
@@ -135,7 +140,8 @@ def write_refusal(refused: RefusedSeries, folder: Path, pdf: bytes) -> list[Resu
     """
     wanting: dict[ResultRole, list[str]] = {}
     for name, profile in refused.context.profiles.items():
-        for role in [one for one in profile.objects if one in _ANSWERS] or [ResultRole.SR]:
+        roles = [_ANSWERS[role] for role in profile.objects if role in _ANSWERS]
+        for role in roles or [ResultRole.SR]:
             wanting.setdefault(role, []).append(name)
     files = []
     for role, names in wanting.items():
@@ -151,7 +157,7 @@ def write_refusal(refused: RefusedSeries, folder: Path, pdf: bytes) -> list[Resu
 def _build(role: ResultRole, refused: RefusedSeries, names: Sequence[str], pdf: bytes) -> Dataset:
     instances, uids = refused.instances, refused.uids(role)
     settings, provenance = refused.context.settings, refused.provenance
-    if role is ResultRole.OVERLAY:
+    if role is ResultRole.SUMMARY:
         return build_refusal_page(
             instances, refused.sentences, uids, settings=settings, provenance=provenance
         )
@@ -170,7 +176,7 @@ def _build(role: ResultRole, refused: RefusedSeries, names: Sequence[str], pdf: 
 
 
 def _check(role: ResultRole, path: Path, refused: RefusedSeries, pdf: bytes) -> None:
-    if role is ResultRole.OVERLAY:
+    if role is ResultRole.SUMMARY:
         check_refusal_page(path, refused.instances[0])
     elif role is ResultRole.PDF:
         check_pdf(path, refused.instances, pdf)

@@ -36,7 +36,7 @@ from dicom_io.sr import build_sr
 from dicom_io.uids import derive_uid
 from dicom_io.verify import SEG_CHECKS, SR_CHECKS, check_seg, check_sr
 from dicom_io.verify_key_objects import KEY_OBJECT_CHECKS, check_key_objects
-from dicom_io.verify_overlay import OVERLAY_CHECKS, check_overlay
+from dicom_io.verify_overlay import OVERLAY_CHECKS, SUMMARY_CHECKS, check_overlay
 from dicom_io.verify_rtstruct import RTSTRUCT_CHECKS, check_rtstruct
 from inference.findings import Findings, Segmentation
 from inference.manifest import ModelIdentity
@@ -173,6 +173,8 @@ def write_results(
     )
     for audience in _audiences(context.profiles, ResultRole.SEG, _SEG_FORM):
         writer.write_segmentation(audience, context.profiles)
+    for audience in _audiences(context.profiles, ResultRole.SUMMARY):
+        writer.write_summary(audience)
     for audience in _audiences(context.profiles, ResultRole.OVERLAY, ("overlay_step_mm",)):
         writer.write_overlay(audience)
     for audience in _audiences(context.profiles, ResultRole.RTSTRUCT):
@@ -241,6 +243,15 @@ class _Writer:
         path = self._write(sr, ResultRole.SR, audience)
         with self._checking(path, SR_CHECKS):
             check_sr(path, self.basis.source, seg, planned)
+
+    def write_summary(self, audience: Audience) -> None:
+        """Write the page of pictures and numbers."""
+        labels = self.segmentation.labels
+        series_uid = self._uids(ResultRole.SUMMARY).series_instance_uid
+        [page] = build_overlay(self.basis, labels, self.findings, (), series_uid)
+        path = self._write(page, ResultRole.SUMMARY, audience)
+        with self._checking(path, SUMMARY_CHECKS):
+            check_overlay([path], self.basis.source, labels, ())
 
     def write_overlay(self, audience: Audience) -> None:
         """Write the series of pictures."""

@@ -25,6 +25,8 @@ from inference.volume import Volume
 
 OVERLAY_CHECKS = ("patient and study", "order", "place", "pixels of the scan", "contours")
 """What `check_overlay` compares."""
+SUMMARY_CHECKS = ("patient and study", "picture")
+"""What it compares where there is no slice."""
 _GEOMETRY_TOLERANCE = 1e-4
 _TINT = 10
 """Least difference of green and red in a pixel of a contour; letters and the scan have less."""

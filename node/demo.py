@@ -223,8 +223,8 @@ def _run_loop(
         raise DemoFailed(f"The node refused {len(refused)} slices: {refused[0].answer}")
     with _timed(seconds, "settle, segment, encode, deliver"):
         job = _wait_for_delivery(settings, progress)
-    if not archive.wait_for(2, timeout_s=5.0):
-        raise DemoFailed("The job is delivered, but the archive does not have SEG and SR.")
+    if not archive.wait_for(3, timeout_s=5.0):
+        raise DemoFailed("The job is delivered, but the archive does not have all its results.")
     return _Outcome(job=job, seconds=seconds)
 
 

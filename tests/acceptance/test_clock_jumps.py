@@ -78,5 +78,5 @@ def test_back_forward_and_back_again(
     storescp.start()
     job = node.wait_for_state(JobState.DELIVERED, timeout_s=60)
     assert job.attempts == 1, "a worker that was alive has lost the job"
-    assert len(storescp.files()) == 2
+    assert len(storescp.files()) == 3
     assert node.log.count("the clock was set by") >= 3

@@ -17,7 +17,7 @@ def assert_delivered_once(node, files: list[Path]) -> None:
     [job] = node.services.jobs.list_jobs()
     results = {result.sop_instance_uid for result in node.services.jobs.results(job.id)}
     assert {str(dcmread(path).SOPInstanceUID) for path in files} == results
-    assert len(files) == len(results) == 2
+    assert len(files) == len(results) == 3
     spool = node.services.files.data_dir / "spool"
     assert not [entry for entry in spool.iterdir() if entry.name.startswith("job-")]
 

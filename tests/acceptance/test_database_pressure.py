@@ -48,5 +48,5 @@ def test_another_program_holds_the_write_lock(make_node, storescp, storescu, syn
         storescp.start()
         threading.Event().wait(2)
     node.wait_for_state(JobState.DELIVERED)
-    assert {dcmread(path).Modality for path in storescp.files()} == {"SEG", "SR"}
+    assert {dcmread(path).Modality for path in storescp.files()} == {"SEG", "SR", "OT"}
     wait_until(node.is_ready, "all roles run again")

@@ -25,6 +25,6 @@ def test_the_demo_runs_the_whole_loop(tmp_path: Path):
     assert float(dice["liver with lesions"]) > 0.9
     assert float(dice["tumor"]) > 0.3
     assert "In the archive:" in done.stdout
-    assert len(list((tmp_path / "demo" / "archive").glob("*.dcm"))) == 2
+    assert len(list((tmp_path / "demo" / "archive").glob("*.dcm"))) == 3
     with Image.open(tmp_path / "demo" / "preview.png") as picture:
         assert picture.width > 1000

@@ -34,7 +34,7 @@ def test_storescu_to_orthanc(make_node, orthanc, storescu, synthetic_ct, tmp_pat
     send(storescu, synthetic_ct.folder, node.port)
     job = node.wait_for_state(JobState.DELIVERED)
     stored = orthanc.instances()
-    assert set(stored) == {"SEG", "SR"}
+    assert set(stored) == {"SEG", "SR", "OT"}
 
     source = dcmread(synthetic_ct.paths[0])
     for content in stored.values():
@@ -82,8 +82,8 @@ def test_with_postgresql(make_node, postgresql, storescp, storescu, synthetic_ct
     storescp.start()
     postgresql.run()
     job = node.wait_for_state(JobState.DELIVERED)
-    assert {dcmread(path).Modality for path in storescp.files()} == {"SEG", "SR"}
-    assert len(storescp.files()) == 2
+    assert {dcmread(path).Modality for path in storescp.files()} == {"SEG", "SR", "OT"}
+    assert len(storescp.files()) == 3
     states = [event.to_state for event in node.services.jobs.events(job.id)]
     assert (states[0], states[-1]) == (JobState.QUEUED, JobState.DELIVERED)
     wait_until(node.is_ready, "every role is back")
@@ -178,7 +178,7 @@ def test_dead_destination_costs_no_second_inference(shared_node, shared_archive,
     assert job.attempts == 1
     [delivery] = node.services.deliveries.list_deliveries(job.id)
     assert delivery.attempts >= 2
-    assert len(shared_archive.files()) == 2
+    assert len(shared_archive.files()) == 3
 
 
 EVERYTHING = """profile = "everything"
@@ -251,8 +251,11 @@ def test_gap_is_rejected_with_its_code(
     job = node.wait_for_state(JobState.REJECTED)
     assert job.reason_code == "MISSING_SLICE"
     assert job.reason
-    [report] = wait_until(shared_archive.files, "the report on it")
+    wait_until(lambda: len(shared_archive.files()) == 2, "report and picture that say why")
+    answers = {dcmread(path).Modality: path for path in shared_archive.files()}
+    report = answers["SR"]
     assert _judgement(report) == "missing-slice"
+    assert set(answers) == {"SR", "OT"}
     # The missing slice arrives late: the series opens again and is processed after all.
     late = tmp_path / "late"
     late.mkdir()
@@ -260,9 +263,9 @@ def test_gap_is_rejected_with_its_code(
     send(storescu, late, node.port)
     wait_until(lambda: node.job().id != job.id, "there is a second job")
     node.wait_for_state(JobState.DELIVERED)
-    stored = [dcmread(path) for path in shared_archive.files() if path != report]
+    stored = [dcmread(path) for path in shared_archive.files() if path not in answers.values()]
     [newer] = [one for one in stored if one.Modality == "SR"]
-    assert {one.Modality for one in stored} == {"SEG", "SR"}
+    assert {one.Modality for one in stored} == {"SEG", "SR", "OT"}
     [named] = newer.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
     [instance] = named.ReferencedSOPSequence
     assert instance.ReferencedSOPInstanceUID == dcmread(report).SOPInstanceUID
@@ -295,7 +298,7 @@ def _ircad_mask(folder: Path, name: str, source) -> np.ndarray:
 def test_crlm_ct_1004(shared_node, shared_archive, storescu, real_series):
     send(storescu, real_series("CRLM-CT-1004") / "image", shared_node.port)
     job = shared_node.wait_for_state(JobState.DELIVERED)
-    assert len(shared_archive.files()) == 2
+    assert len(shared_archive.files()) == 3
     assert 500 < job.summary["summary"]["liver_volume_with_lesions_ml"] < 4000
 
 
@@ -333,7 +336,7 @@ def test_jpeg_2000_series(shared_node, shared_archive, storescu, real_series, tm
     done = storescu(folder, node.port, "-xv")
     assert done.returncode == 0, done.stdout + done.stderr
     node.wait_for_state(JobState.DELIVERED)
-    assert len(shared_archive.files()) == 2
+    assert len(shared_archive.files()) == 3
 
 
 def test_hepar_send_is_a_sender_too(shared_node, make_ct):

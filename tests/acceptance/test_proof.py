@@ -32,7 +32,7 @@ def test_orthanc_commits_lists_and_gives_back(make_node, orthanc, storescu, synt
     proof = proof_of(node)
     assert proof.state is ProofState.PROVEN
     assert proof.committed_at is not None
-    assert set(orthanc.instances()) == {"SEG", "SR"}
+    assert set(orthanc.instances()) == {"SEG", "SR", "OT"}
     shown = node.hepar("jobs", "show", str(job.id)).stdout
     assert "PROVEN" in shown
     events = [event.to_state for event in node.services.jobs.events(job.id)]
@@ -53,4 +53,4 @@ def test_what_the_archive_lost_is_told_and_proven_once_sent_again(
     assert node.job().state is JobState.DELIVERED
     assert node.hepar("jobs", "resend", str(node.job().id)).returncode == 0
     wait_until(lambda: node.job().state is JobState.CONFIRMED, node.log)
-    assert set(orthanc.instances()) == {"SEG", "SR"}
+    assert set(orthanc.instances()) == {"SEG", "SR", "OT"}

@@ -30,7 +30,7 @@ def test_a_study_comes_and_results_go_by_dicomweb(make_node, web_archive: Orthan
     [series] = json.loads(done.stdout)
     assert (series["offered"], series["fetched"]) == (len(synthetic_ct.paths), 0), "it was polled"
     kept = json.loads(web_archive.get("/series?expand"))
-    assert sorted(one["MainDicomTags"]["Modality"] for one in kept) == ["CT", "SEG", "SR"]
+    assert sorted(one["MainDicomTags"]["Modality"] for one in kept) == ["CT", "OT", "SEG", "SR"]
     refused = node.hepar("echo", "web", "--set", "peers.web.password=wrong")
     assert refused.returncode == 1
     assert "HTTP 401" in refused.stderr

@@ -280,6 +280,7 @@ class ResultCaseMaker:
                 settings=ResultSettings(),
                 created_at=datetime(2026, 11, 20, 12, 30, 15, tzinfo=UTC),
                 software_version="0.1.0",
+                profiles={"ohif": ProfileSettings(objects=("seg", "sr"))},
             ),
         )
 

@@ -18,7 +18,7 @@ from inference.labels import Label
 
 PDF = b"%PDF-1.4 a report"
 OWN = {
-    "everything": ProfileSettings(objects=tuple(ResultRole)),
+    "everything": ProfileSettings(objects=[r for r in ResultRole if r is not ResultRole.SUMMARY]),
     "labelmap": ProfileSettings(segmentation="labelmap"),
     "fractional": ProfileSettings(segmentation="fractional", lesions="together"),
     "together": ProfileSettings(lesions="together"),
@@ -62,15 +62,15 @@ def everything(whole, tmp_path_factory):
 
 
 ROLES = {
-    "ohif": {"seg": 1, "sr": 1},
+    "ohif": {"seg": 1, "sr": 1, "summary": 1},
     "slicer": {"seg": 1, "sr": 1},
     "orthanc": {"seg": 1, "sr": 1, "overlay": 11, "pdf": 1},
     "sc-only": {"overlay": 11},
     "rt": {"rtstruct": 1},
     "everything": {"seg": 1, "sr": 1, "overlay": 11, "rtstruct": 1, "pdf": 1, "key-objects": 1},
-    "labelmap": {"seg": 1, "sr": 1},
-    "fractional": {"seg": 1, "sr": 1},
-    "together": {"seg": 1, "sr": 1},
+    "labelmap": {"seg": 1, "sr": 1, "summary": 1},
+    "fractional": {"seg": 1, "sr": 1, "summary": 1},
+    "together": {"seg": 1, "sr": 1, "summary": 1},
     "all-frames": {"seg": 1},
 }
 
@@ -88,7 +88,7 @@ def test_profiles_that_want_the_same_share_it(everything):
     assert ("seg", ("slicer", "all-frames")) in shared
     assert ("sr", ("slicer",)) in shared
     series = {one.series_instance_uid: one.role for one in everything.files}
-    assert len(series) == 5 + 5 + 1 + 3, "each form is a series of its own"
+    assert len(series) == 5 + 5 + 2 + 3, "each form is a series of its own"
 
 
 def test_what_is_cited_is_sent_before_what_cites_it(everything):

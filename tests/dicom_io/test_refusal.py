@@ -22,6 +22,7 @@ CONTEXT = ResultContext(
     settings=ResultSettings(),
     created_at=datetime(2026, 11, 20, 12, 30, 15, tzinfo=UTC),
     software_version="0.1.0",
+    profiles={"ohif": ProfileSettings(objects=("seg", "sr"))},
 )
 PDF = b"%PDF-1.4 why"
 REASON = RejectionReason.MISSING_SLICE
@@ -114,7 +115,7 @@ def test_each_profile_gets_what_its_readers_see(paths, tmp_path, program):
     by_role = {one.role.value: set(one.profiles) for one in written}
     assert by_role == {
         "sr": {"ohif", "slicer", "orthanc", "rt"},
-        "overlay": {"orthanc", "sc-only"},
+        "summary": {"ohif", "orthanc", "sc-only"},
         "pdf": {"orthanc", "paper"},
     }
     assert len({one.sop_instance_uid for one in written}) == 3

@@ -387,7 +387,8 @@ def _of_enhanced_ct(results, folder):
 
 def _with_library(results, folder, *, enhanced=False):
     case = results.case(results.source(enhanced=enhanced))
-    return case.with_profiles(slicer=ProfileSettings(image_library=True)).write(folder)[1]
+    profile = ProfileSettings(objects=("seg", "sr"), image_library=True)
+    return case.with_profiles(slicer=profile).write(folder)[1]
 
 
 def _with_library_of_enhanced_ct(results, folder):
@@ -395,7 +396,7 @@ def _with_library_of_enhanced_ct(results, folder):
 
 
 def _in_one_segment(results, folder):
-    profile = ProfileSettings(lesions="together")
+    profile = ProfileSettings(objects=("seg", "sr"), lesions="together")
     return results.case().with_profiles(slicer=profile).write(folder)[1]
 
 

@@ -157,6 +157,7 @@ def test_segment_of_a_dicom_folder(tmp_path: Path, phantom):
         "report.pdf",
         "seg.dcm",
         "sr.dcm",
+        "summary.dcm",
     }
     labels = SimpleITK.ReadImage(str(tmp_path / "out" / "labels.nii.gz"))
     found = SimpleITK.GetArrayFromImage(labels)

@@ -73,14 +73,15 @@ def test_results_are_stored_and_proven_whatever_the_archive_suffers(produced: He
     [job] = produced.services.jobs.list_jobs()
     folder = produced.services.files.result_folder(job.id)
     stored = {name: dcmread(BytesIO(file)) for name, file in web_archive.instances().items()}
-    assert stored == {name.upper(): dcmread(folder / f"{name}.dcm") for name in ("seg", "sr")}
+    written = {"SEG": "seg.dcm", "SR": "sr.dcm", "OT": "summary.dcm"}
+    assert stored == {modality: dcmread(folder / name) for modality, name in written.items()}
     web_archive.delete("SR")
     assert prove(produced) == (JobState.DELIVERED, "find: DICOMWEB does not list sr.dcm")
     produced.services.deliveries.resend(job.id, {"web": "ohif"}, "test", job.updated_at)
     # The SEG is there already: stored, and once only.
     assert deliver(produced)[0] is JobState.DELIVERED
     assert prove(produced) == (JobState.CONFIRMED, "")
-    assert set(web_archive.instances()) == {"SEG", "SR"}
+    assert set(web_archive.instances()) == {"SEG", "SR", "OT"}
 
 
 def test_what_the_archive_changed_is_named(produced: Held, web_archive: Orthanc):

@@ -67,8 +67,10 @@ def test_results_are_kept_and_due_for_each_destination(hold):
         "report.pdf",
         "seg.dcm",
         "sr.dcm",
+        "summary.dcm",
     }
-    assert [r.role for r in held.services.jobs.results(job.id)] == ["seg", "sr"]
+    roles = [result.role for result in held.services.jobs.results(job.id)]
+    assert roles == ["seg", "sr", "summary"]
     deliveries = held.services.deliveries.list_deliveries(job.id)
     assert [d.destination for d in deliveries] == ["one", "two"]
     assert work(held) is False
@@ -97,7 +99,7 @@ def test_which_checks_were_passed_is_on_record(hold):
     job = held.queue()
     work(held)
     checks = held.services.jobs.get(job.id).summary["checks"]
-    assert [check["file"] for check in checks] == ["seg.dcm", "sr.dcm"]
+    assert [check["file"] for check in checks] == ["seg.dcm", "sr.dcm", "summary.dcm"]
     assert "each voxel" in checks[0]["checked"]
     assert all(check["seconds"] >= 0 for check in checks)
 
@@ -197,7 +199,8 @@ def test_a_rejected_series_gives_a_report_that_says_why(hold):
     job = held.queue()
     work(held)
     assert held.services.jobs.get(job.id).state is JobState.REJECTED
-    [result] = held.services.jobs.results(job.id)
+    result, picture = held.services.jobs.results(job.id)
+    assert (result.role, picture.role) == ("sr", "summary")
     report = dcmread(held.services.files.result_folder(job.id) / result.path)
     assert report.SOPInstanceUID == result.sop_instance_uid
     assert report.ContentSequence[-1].ContentSequence[0].ConceptCodeSequence[0].CodeValue == (
