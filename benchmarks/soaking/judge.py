@@ -137,7 +137,7 @@ class Judge:
     def _refusal_problems(self, job: JobRecord) -> Iterator[str]:
         """Look for the report that says why a series was rejected."""
         results = self._services.jobs.results(job.id)
-        if [one.role for one in results] != ["sr"]:
+        if [one.role for one in results] != ["sr", "summary"]:
             yield f"job {job.id} has {len(results)} results"
         for result in results:
             self._accounted.add(result.sop_instance_uid)
@@ -149,7 +149,7 @@ class Judge:
         """Look for the results in the archive, as they were made, of exactly these instances."""
         folder = self._services.files.result_folder(job.id)
         results = self._services.jobs.results(job.id)
-        if sorted(one.role for one in results) != ["seg", "sr"]:
+        if [one.role for one in results] != ["seg", "sr", "summary"]:
             yield f"job {job.id} has {len(results)} results"
         sent = {str(one.SOPInstanceUID) for one in instances}
         for result in results:

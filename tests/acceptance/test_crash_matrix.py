@@ -60,7 +60,7 @@ def test_losses_and_copies_are_noticed(bench: Bench):
     [seg] = bench.node.services.files.result_folder(job.id).glob("seg.dcm")
     store_copy(bench, seg)
     judged = bench.judge(job, bench.slices)
-    assert judged.lost == 2 + 2, "two instances, and the results, which the round took away"
+    assert judged.lost == 2 + 3, "two instances, and the results, which the round took away"
     assert judged.duplicated == 1
 
 

@@ -132,7 +132,7 @@ def test_administrator_commands_and_pages(make_node, storescp, storescu, synthet
     assert (listed["id"], listed["state"]) == (job.id, "DELIVERED")
     shown = json.loads(node.hepar("jobs", "show", str(job.id), "--json").stdout)
     assert [d["state"] for d in shown["deliveries"]] == ["DELIVERED"]
-    assert {r["role"] for r in shown["results"]} == {"seg", "sr"}
+    assert {r["role"] for r in shown["results"]} == {"seg", "sr", "summary"}
     text = node.hepar("jobs", "show", str(job.id)).stdout
     assert "liver without lesions" in text
     [series] = json.loads(node.hepar("series", "list", "--json").stdout)
@@ -203,7 +203,8 @@ def test_each_destination_has_its_own_fate(make_node, storescp, storescu, synthe
     assert {one.Modality for one in stored} == {"SEG", "SR", "OT", "RTSTRUCT", "DOC", "KO"}
     results = node.services.jobs.results(job.id, "everything")
     assert {one.SOPInstanceUID for one in stored} == {one.sop_instance_uid for one in results}
-    assert {one.role for one in node.services.jobs.results(job.id, "ohif")} == {"seg", "sr"}
+    theirs = node.services.jobs.results(job.id, "ohif")
+    assert {one.role for one in theirs} == {"seg", "sr", "summary"}
     shown = node.hepar("jobs", "show", str(job.id))
     assert "everything" in shown.stdout
     assert "Checks before sending" in shown.stdout

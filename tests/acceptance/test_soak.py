@@ -27,6 +27,7 @@ from storage.states import JobState
 ARCHIVE = {"ae_title": "ARCHIVE", "host": "127.0.0.1", "roles": ["destination"]}
 PHANTOM = PhantomSettings(seed=1, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=())
 LATE = 2
+FILES = ("seg.dcm", "sr.dcm", "summary.dcm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Soaked:
     held: Held
     case: Case
     archive: list[Dataset]
-    """SEG and SR of the older job, then those of the newer one."""
+    """The files of the older job, then those of the newer one."""
 
     def problems(self, archive: list[Dataset] | None = None, case: Case | None = None) -> list[str]:
         judge = Judge(self.held.services, self.archive if archive is None else archive)
@@ -50,7 +51,7 @@ class Soaked:
             "test", destination="archive", lease_s=30, now=utc_now()
         )
         results = services.files.result_folder(delivery.job_id)
-        self.archive.extend(dcmread(results / name) for name in ("seg.dcm", "sr.dcm"))
+        self.archive.extend(dcmread(results / name) for name in FILES)
         services.deliveries.delivered(delivery.id, "test", now=utc_now())
 
 
@@ -84,7 +85,7 @@ def test_what_is_right_is_right(soaked: Soaked):
     assert verdict.problems == []
     assert verdict.outcomes == {"DELIVERED": 1}
     assert (verdict.jobs, verdict.superseded, verdict.instances) == (2, 1, 12)
-    assert (verdict.results, verdict.older_results) == (2, 2)
+    assert (verdict.results, verdict.older_results) == (3, 3)
 
 
 def lose(archive: list[Dataset]) -> None:
@@ -101,13 +102,13 @@ def store_under_another_identity(archive: list[Dataset]) -> None:
 
 
 def change(archive: list[Dataset]) -> None:
-    archive[-2] = copy.deepcopy(archive[-2])
-    archive[-2].SeriesDescription = "changed"
+    archive[-3] = copy.deepcopy(archive[-3])
+    archive[-3].SeriesDescription = "changed"
 
 
 def refer_to_less(archive: list[Dataset]) -> None:
-    archive[-2] = copy.deepcopy(archive[-2])
-    del archive[-2].ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
+    archive[-3] = copy.deepcopy(archive[-3])
+    del archive[-3].ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
 
 
 @pytest.mark.parametrize(
