@@ -62,7 +62,9 @@ def measure(volume: Volume, labels: Volume) -> Findings:
     lesion_map = _number_lesions(labels.array, tumor_box)
     return Findings(
         liver=_region(volume, labels.array[liver_box] == Label.LIVER, liver_box),
-        lesions=() if tumor_box is None else _lesions(volume, labels, lesion_map),
+        lesions=()
+        if tumor_box is None
+        else _lesions(volume, labels, lesion_map, (liver_box, tumor_box)),
         lesion_map=labels.with_array(lesion_map),
     )
 
@@ -94,12 +96,35 @@ def _number_lesions(labels: NDArray[np.uint8], tumor_box: Box | None) -> NDArray
     return numbered
 
 
-def _lesions(volume: Volume, labels: Volume, lesion_map: NDArray[np.uint16]) -> tuple[Lesion, ...]:
-    surface_mm = _surface_mm(labels)
+def _lesions(
+    volume: Volume, labels: Volume, lesion_map: NDArray[np.uint16], boxes: tuple[Box, Box]
+) -> tuple[Lesion, ...]:
+    """Measure all lesions, given the boxes of liver and tumor."""
+    _, tumor_box = boxes
+    surface_mm = _surface_mm(labels, _around(*boxes))
+    found = ndimage.find_objects(lesion_map[tumor_box])
     return tuple(
         _lesion(volume, lesion_map[box] == number, box, number, surface_mm)
-        for number, box in enumerate(ndimage.find_objects(lesion_map), start=1)
+        for number, box in enumerate((_outward(tumor_box, inner) for inner in found), start=1)
     )
+
+
+def _outward(outer: Box, inner: Box) -> Box:
+    """Move a box in a box to the whole grid."""
+    first, second, third = (
+        slice(whole.start + extent.start, whole.start + extent.stop)
+        for whole, extent in zip(outer, inner, strict=True)
+    )
+    return first, second, third
+
+
+def _around(liver_box: Box, tumor_box: Box) -> Box:
+    """Give the box of the organ with one voxel around it, where the grid has it."""
+    first, second, third = (
+        slice(max(0, min(one.start, other.start) - 1), max(one.stop, other.stop) + 1)
+        for one, other in zip(liver_box, tumor_box, strict=True)
+    )
+    return first, second, third
 
 
 def _lesion(volume: Volume, mask: BoolArray, box: Box, number: int, surface_mm: KDTree) -> Lesion:
@@ -114,14 +139,11 @@ def _lesion(volume: Volume, mask: BoolArray, box: Box, number: int, surface_mm: 
     )
 
 
-def _surface_mm(labels: Volume) -> KDTree:
+def _surface_mm(labels: Volume, box: Box) -> KDTree:
     """Give the outermost voxels of the liver with its lesions, for the nearest to be looked up.
 
     What lies on the border of the scan is no surface: the liver may go on there.
     """
-    [tight] = ndimage.find_objects((labels.array > 0).astype(np.uint8))
-    first, second, third = (slice(max(0, extent.start - 1), extent.stop + 1) for extent in tight)
-    box = first, second, third
     organ = labels.array[box] > 0
     shell = organ & ~ndimage.binary_erosion(organ, border_value=1)
     return KDTree(_points_mm(labels, shell, box), leafsize=_LEAF_SIZE)
