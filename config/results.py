@@ -161,7 +161,7 @@ class ProfileSettings(Section):
         default=False, description="Keep frames of the SEG that have no voxel of their segment."
     )
     image_library: bool = Field(
-        default=False, description="List all source images in the SR (TID 1600): large and slow."
+        default=False, description="List all source images and where they lie in the SR (TID 1600)."
     )
     overlay_step_mm: float = Field(
         3.0,

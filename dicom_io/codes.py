@@ -46,6 +46,33 @@ MEASUREMENT_GROUP: Final[Code] = codes.DCM.MeasurementGroup
 TRACKING_UNIQUE_IDENTIFIER: Final[Code] = codes.DCM.TrackingUniqueIdentifier
 REFERENCED_SEGMENT: Final[Code] = codes.DCM.ReferencedSegment
 
+# The source images in the report: TID 1600 to 1604
+IMAGE_LIBRARY: Final[Code] = codes.DCM.ImageLibrary
+IMAGE_LIBRARY_GROUP: Final[Code] = codes.DCM.ImageLibraryGroup
+SOURCE: Final = Code("260753009", "SCT", "Source")
+MODALITY: Final[Code] = codes.DCM.Modality
+COMPUTED_TOMOGRAPHY: Final[Code] = codes.cid29.ComputedTomography
+FRAME_OF_REFERENCE_UID: Final[Code] = codes.DCM.FrameOfReferenceUID
+PIXEL_DATA_SIZE: Final[tuple[Code, ...]] = (codes.DCM.PixelDataRows, codes.DCM.PixelDataColumns)
+PIXEL_SPACING: Final[tuple[Code, ...]] = (
+    codes.DCM.HorizontalPixelSpacing,
+    codes.DCM.VerticalPixelSpacing,
+)
+SLICE_SPACING: Final[tuple[Code, ...]] = (codes.DCM.SpacingBetweenSlices, codes.DCM.SliceThickness)
+IMAGE_POSITION: Final[tuple[Code, ...]] = (
+    codes.DCM.ImagePositionPatientX,
+    codes.DCM.ImagePositionPatientY,
+    codes.DCM.ImagePositionPatientZ,
+)
+IMAGE_ORIENTATION: Final[tuple[Code, ...]] = (
+    codes.DCM.ImageOrientationPatientRowX,
+    codes.DCM.ImageOrientationPatientRowY,
+    codes.DCM.ImageOrientationPatientRowZ,
+    codes.DCM.ImageOrientationPatientColumnX,
+    codes.DCM.ImageOrientationPatientColumnY,
+    codes.DCM.ImageOrientationPatientColumnZ,
+)
+
 # The selection of slices: CID 7010 "Key Object Selection Document Title"
 OF_INTEREST: Final[Code] = codes.DCM.OfInterest
 KEY_OBJECT_DESCRIPTION: Final[Code] = codes.DCM.KeyObjectDescription
@@ -106,6 +133,8 @@ MILLIMETER: Final[Code] = Code("mm", "UCUM", "millimeter")
 HOUNSFIELD_UNIT: Final[Code] = codes.UCUM.HounsfieldUnit
 PERCENT: Final[Code] = codes.UCUM.Percent
 LESION_COUNT: Final[Code] = Code("{lesions}", "UCUM", "lesions")
+PIXELS: Final[Code] = Code("{pixels}", "UCUM", "pixels")
+DIRECTION_COSINE: Final[Code] = Code("{-1:1}", "UCUM", "{-1:1}")
 
 
 def refusal_code(reason: RejectionReason) -> Code:

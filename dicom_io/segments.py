@@ -114,8 +114,10 @@ def plan_segments(
     table = np.zeros(len(findings.lesions) + 1, dtype=_number_dtype(len(segments)))
     for segment in segments:
         table[list(segment.lesion_numbers)] = segment.number
-    numbers = table[findings.lesion_map.array]
-    numbers[labels.array == Label.LIVER] = segments[0].number
+    numbers = np.zeros(labels.shape, dtype=table.dtype)
+    for index in np.flatnonzero([plane.any() for plane in labels.array]):
+        numbers[index] = table[findings.lesion_map.array[index]]
+        numbers[index][labels.array[index] == Label.LIVER] = segments[0].number
     return PlannedSegments(segments=segments, numbers=labels.with_array(numbers))
 
 

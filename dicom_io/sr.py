@@ -7,7 +7,6 @@ without a region (TID 1501) of the liver.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
 
 import highdicom as hd
@@ -19,6 +18,7 @@ from pydicom.sr.coding import Code
 from config.results import ResultSettings
 from dicom_io import codes
 from dicom_io.identity import stamp_identity, timezone_offset
+from dicom_io.image_library import build_image_library
 from dicom_io.provenance import (
     EVERY_VIEWER,
     Audience,
@@ -33,12 +33,11 @@ from dicom_io.provenance import (
 )
 from dicom_io.seg import property_category, property_type, tumor_code
 from dicom_io.segments import SegmentKind, SegmentPlan
+from dicom_io.source_images import SourceImages
 from dicom_io.values import read_text
 from inference.findings import Diameter, Findings, Lesion, Region
 from inference.wording import NOT_REVIEWED, round_volume_ml, summary_sentence
 
-_NO_SINGLE_PLANE = "OT"
-"""A modality of which highdicom states no plane."""
 _PIXEL_CENTER = 0.5
 """Coordinates of SCOORD begin at the corner of the first pixel (PS3.3 C.18.6.1.1)."""
 
@@ -119,7 +118,6 @@ def build_sr(
         procedure_reported=codes.PROCEDURE_CT,
         imaging_measurements=list(writer.groups(segments)),
         title=codes.IMAGING_MEASUREMENT_REPORT,
-        referenced_images=_library_images(basis) if audience.form.image_library else None,
     )
     report[0].ContentSequence.append(_evaluations(basis, findings))
     content = ReportContent(
@@ -130,20 +128,19 @@ def build_sr(
         ),
     )
     first = basis.source.datasets[0]
-    return build_document(content, first, uids, settings=settings, provenance=provenance)
+    sr = build_document(content, first, uids, settings=settings, provenance=provenance)
+    if audience.form.image_library:
+        _insert_library(sr, basis.images)
+    return sr
 
 
-def _library_images(basis: ResultBasis) -> list[Dataset]:
-    """Give the source images as the image library describes them.
+def _insert_library(sr: Dataset, images: SourceImages) -> None:
+    """Put the image library before the measurements (TID 1500, rows 5 and 6).
 
-    Of many frames the position of none is that of the image (TID 1604), so it is left out.
+    Into the finished document: highdicom copies and searches all that it is given several times.
     """
-    images = list(basis.images.datasets)
-    if basis.source.is_multiframe:
-        images = [copy(image) for image in images]
-        for image in images:
-            image.Modality = _NO_SINGLE_PLANE
-    return images
+    value_types = [item.ValueType for item in sr.ContentSequence]
+    sr.ContentSequence.insert(value_types.index("CONTAINER"), build_image_library(images))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

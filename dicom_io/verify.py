@@ -90,10 +90,12 @@ def _read_bits(seg: Dataset, places: "_FramePlaces", planned: Volume) -> NDArray
     """Give each voxel the number of the segment that has its bit."""
     numbers = np.zeros(planned.shape, dtype=planned.dtype)
     for index, mask in enumerate(_unpack_frames(seg)):
-        slice_index = places.slice_of(index)
-        if np.any(numbers[slice_index][mask]):
+        plane, number = numbers[places.slice_of(index)], places.segment_of(index)
+        if not mask.any():
+            continue
+        if np.any(plane[mask]):
             raise ResultMismatch(f"SEG frame {index + 1} overlaps another segment")
-        numbers[slice_index][mask] = places.segment_of(index)
+        plane[mask] = number
     return numbers
 
 
@@ -125,11 +127,11 @@ def _byte_frames(seg: Dataset, dtype: np.dtype[np.integer]) -> NDArray[np.intege
 
 
 def _compare(found: NDArray[np.integer], expected: NDArray[np.integer]) -> None:
-    wrong = np.flatnonzero(np.any(found != expected, axis=(1, 2)))
+    differing = [np.count_nonzero(ours != plan) for ours, plan in zip(found, expected, strict=True)]
+    wrong = np.flatnonzero(differing)
     if wrong.size:
-        differing = int(np.count_nonzero(found[wrong] != expected[wrong]))
         raise ResultMismatch(
-            f"SEG differs from the plan in {differing} voxels of {wrong.size} slices, "
+            f"SEG differs from the plan in {sum(differing)} voxels of {wrong.size} slices, "
             f"the first of index {wrong[0]}"
         )
 

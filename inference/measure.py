@@ -23,6 +23,8 @@ _LEAF_SIZE = 40
 """Of the tree of surface voxels: searched several times as fast as with the default of 10."""
 _CELL_MM = 4.0
 """Edge of the cells in which the surface of a lesion is compared with that of the liver."""
+_ROUNDING_MM = 1e-6
+"""More than distances differ by the way in which they are computed."""
 _SKEW_LIMIT = math.sin(math.radians(5.0))
 
 BoolArray = NDArray[np.bool_]
@@ -62,7 +64,9 @@ def measure(volume: Volume, labels: Volume) -> Findings:
     lesion_map = _number_lesions(labels.array, tumor_box)
     return Findings(
         liver=_region(volume, labels.array[liver_box] == Label.LIVER, liver_box),
-        lesions=() if tumor_box is None else _lesions(volume, labels, lesion_map),
+        lesions=()
+        if tumor_box is None
+        else _lesions(volume, labels, lesion_map, (liver_box, tumor_box)),
         lesion_map=labels.with_array(lesion_map),
     )
 
@@ -94,12 +98,35 @@ def _number_lesions(labels: NDArray[np.uint8], tumor_box: Box | None) -> NDArray
     return numbered
 
 
-def _lesions(volume: Volume, labels: Volume, lesion_map: NDArray[np.uint16]) -> tuple[Lesion, ...]:
-    surface_mm = _surface_mm(labels)
+def _lesions(
+    volume: Volume, labels: Volume, lesion_map: NDArray[np.uint16], boxes: tuple[Box, Box]
+) -> tuple[Lesion, ...]:
+    """Measure all lesions, given the boxes of liver and tumor."""
+    _, tumor_box = boxes
+    surface_mm = _surface_mm(labels, _around(*boxes))
+    found = ndimage.find_objects(lesion_map[tumor_box])
     return tuple(
         _lesion(volume, lesion_map[box] == number, box, number, surface_mm)
-        for number, box in enumerate(ndimage.find_objects(lesion_map), start=1)
+        for number, box in enumerate((_outward(tumor_box, inner) for inner in found), start=1)
     )
+
+
+def _outward(outer: Box, inner: Box) -> Box:
+    """Move a box in a box to the whole grid."""
+    first, second, third = (
+        slice(whole.start + extent.start, whole.start + extent.stop)
+        for whole, extent in zip(outer, inner, strict=True)
+    )
+    return first, second, third
+
+
+def _around(liver_box: Box, tumor_box: Box) -> Box:
+    """Give the box of the organ with one voxel around it, where the grid has it."""
+    first, second, third = (
+        slice(max(0, min(one.start, other.start) - 1), max(one.stop, other.stop) + 1)
+        for one, other in zip(liver_box, tumor_box, strict=True)
+    )
+    return first, second, third
 
 
 def _lesion(volume: Volume, mask: BoolArray, box: Box, number: int, surface_mm: KDTree) -> Lesion:
@@ -114,14 +141,11 @@ def _lesion(volume: Volume, mask: BoolArray, box: Box, number: int, surface_mm: 
     )
 
 
-def _surface_mm(labels: Volume) -> KDTree:
+def _surface_mm(labels: Volume, box: Box) -> KDTree:
     """Give the outermost voxels of the liver with its lesions, for the nearest to be looked up.
 
     What lies on the border of the scan is no surface: the liver may go on there.
     """
-    [tight] = ndimage.find_objects((labels.array > 0).astype(np.uint8))
-    first, second, third = (slice(max(0, extent.start - 1), extent.stop + 1) for extent in tight)
-    box = first, second, third
     organ = labels.array[box] > 0
     shell = organ & ~ndimage.binary_erosion(organ, border_value=1)
     return KDTree(_points_mm(labels, shell, box), leafsize=_LEAF_SIZE)
@@ -138,21 +162,33 @@ def _surface_distance_mm(
 def _shortest_mm(points_mm: NDArray[np.float64], surface_mm: KDTree) -> float:
     """Give the shortest distance of points to a surface.
 
-    No point is nearer to it than the center of its cell, less half the cell's diagonal: so few
-    cells need a closer look. Deep in a round liver, where the surface is about as far on all
-    sides, each search costs much.
+    No point is nearer to it than the middle of its cell, less the way from there: so few points
+    need a closer look. Deep in a round liver, where the surface is about as far on all sides, each
+    search costs much, unless it knows how far to look.
     """
     cells, cell_of = np.unique(np.floor(points_mm / _CELL_MM), axis=0, return_inverse=True)
-    centers_mm, _ = surface_mm.query((cells + 0.5) * _CELL_MM)
-    least_mm = centers_mm - _CELL_MM * math.sqrt(3) / 2
-    shortest_mm = math.inf
-    for cell in np.argsort(centers_mm):
-        if least_mm[cell] >= shortest_mm:
-            break
-        here_mm = points_mm[cell_of.ravel() == cell]
-        distances_mm, _ = surface_mm.query(here_mm, distance_upper_bound=shortest_mm)
-        shortest_mm = min(shortest_mm, float(distances_mm.min()))
-    return shortest_mm
+    middles_mm = (cells + 0.5) * _CELL_MM
+    limit_mm = _bound_mm(points_mm, surface_mm, points_mm.mean(axis=0))
+    reach_mm = limit_mm + _CELL_MM * math.sqrt(3) / 2
+    far_mm, _ = surface_mm.query(middles_mm, distance_upper_bound=reach_mm)
+    limit_mm = min(limit_mm, _bound_mm(points_mm, surface_mm, middles_mm[far_mm.argmin()]))
+    ways_mm = np.linalg.norm(points_mm - middles_mm[cell_of.ravel()], axis=1)
+    near = points_mm[far_mm[cell_of.ravel()] - ways_mm < limit_mm]
+    distances_mm, _ = surface_mm.query(near, distance_upper_bound=limit_mm)
+    return float(distances_mm.min())
+
+
+def _bound_mm(
+    points_mm: NDArray[np.float64], surface_mm: KDTree, place_mm: NDArray[np.float64]
+) -> float:
+    """Give what the shortest distance of points to a surface is less than.
+
+    It is that to the voxel of the surface which is nearest to a place, and a little more, so that
+    rounding does not matter.
+    """
+    _, nearest = surface_mm.query(place_mm)
+    distances_mm = np.linalg.norm(points_mm - surface_mm.data[nearest], axis=1)
+    return float(distances_mm.min()) + _ROUNDING_MM
 
 
 def _points_mm(volume: Volume, mask: BoolArray, box: Box) -> NDArray[np.float64]:

@@ -5,7 +5,14 @@ from pydicom.sr.coding import Code
 from dicom_io import codes
 
 TABLE = {name: value for name, value in vars(codes).items() if isinstance(value, Code)}
-IN_NO_DICTIONARY = {"QUALITATIVE_EVALUATIONS", "MILLILITER", "LESION_COUNT", "NUMBER_OF_LESIONS"}
+IN_NO_DICTIONARY = {
+    "QUALITATIVE_EVALUATIONS",
+    "MILLILITER",
+    "LESION_COUNT",
+    "PIXELS",
+    "DIRECTION_COSINE",
+    "NUMBER_OF_LESIONS",
+}
 """Written out: a UMLS term of TID 1500, UCUM expressions, a meaning without SNOMED's suffix."""
 
 

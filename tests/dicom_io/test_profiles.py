@@ -217,24 +217,57 @@ def test_lesions_in_one_segment_are_measured_one_by_one(whole, everything):
         ]
 
 
-def test_the_image_library_lists_each_source_image(whole, everything):
-    def listed(name):
-        path = path_of(everything, ResultRole.SR, name)
-        library = [
-            item
-            for item in dcmread(path).ContentSequence
-            if item.ConceptNameCodeSequence[0].CodeValue == "111028"
-        ]
-        return {
-            image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-            for item in library
-            for group in item.ContentSequence
-            for image in group.ContentSequence
-            if image.ValueType == "IMAGE"
-        }
+def image_library(everything, name):
+    """Give the items of the group of images, or none."""
+    report = dcmread(path_of(everything, ResultRole.SR, name))
+    return [
+        item
+        for library in report.ContentSequence
+        if library.ConceptNameCodeSequence[0].CodeValue == "111028"
+        for group in library.ContentSequence
+        for item in group.ContentSequence
+    ]
 
-    assert listed("slicer") == set(whole.source.sop_instance_uids)
-    assert listed("ohif") == set()
+
+def numbers_of(items):
+    """Give the numbers among content items by the meaning of their names."""
+    return {
+        item.ConceptNameCodeSequence[0].CodeMeaning: float(
+            item.MeasuredValueSequence[0].NumericValue
+        )
+        for item in items
+        if item.ValueType == "NUM"
+    }
+
+
+def test_the_image_library_says_of_each_source_image_where_it_lies(whole, everything):
+    listed = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID: numbers_of(item.ContentSequence)
+        for item in image_library(everything, "slicer")
+        if item.ValueType == "IMAGE"
+    }
+    assert listed == {
+        image.SOPInstanceUID: {
+            f"Image Position (Patient) {axis}": pytest.approx(float(place))
+            for axis, place in zip("XYZ", image.ImagePositionPatient, strict=True)
+        }
+        for image in whole.source.datasets
+    }
+    assert image_library(everything, "ohif") == []
+
+
+def test_what_its_images_have_in_common_stands_there_once(whole, everything):
+    first = whole.source.datasets[0]
+    common = numbers_of(image_library(everything, "slicer"))
+    vertical, horizontal = first.PixelSpacing
+    assert common["Vertical Pixel Spacing"] == pytest.approx(vertical)
+    assert common["Horizontal Pixel Spacing"] == pytest.approx(horizontal)
+    assert common["Pixel Data Rows"] == first.Rows
+    assert common["Pixel Data Columns"] == first.Columns
+    distance_mm = pytest.approx(whole.source.volume.spacing_between_slices)
+    assert common["Spacing between slices"] == common["Slice Thickness"] == distance_mm
+    cosines = [common[name] for name in common if name.startswith("Image Orientation")]
+    assert cosines == pytest.approx([float(cosine) for cosine in first.ImageOrientationPatient])
 
 
 def test_enhanced_ct_in_every_profile(results, tmp_path):

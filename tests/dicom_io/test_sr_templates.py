@@ -246,16 +246,17 @@ IMAGE_LIBRARY_ENTRY = Row(
     value_type="IMAGE",
     name=None,
     most=MANY,
-    below=(
-        *_about_image("CODE", "121139", least=1),
-        *_about_image("UIDREF", "112227"),
-        *_about_image("NUM", "110910", "110911", least=1),
-        *_about_image("NUM", "111026", "111066", "112225", "110901", "110902", "110903"),
-        *_about_image("NUM", "110904", "110905", "110906", "110907", "110908", "110909"),
-        *_about_image("NUM", "112226"),
-    ),
+    below=_about_image("NUM", "110901", "110902", "110903"),
 )
-"""TID 1601 "Image Library Entry" with 1602 and, of one plane, 1604, in the order of highdicom."""
+"""TID 1601 "Image Library Entry" with what is its own of TID 1604, rows 5 to 7."""
+COMMON_DESCRIPTORS = (
+    *_about_image("CODE", "121139", least=1),
+    *_about_image("UIDREF", "112227", least=1),
+    *_about_image("NUM", "110910", "110911", least=1),
+    *_about_image("NUM", "111026", "111066", "112226", "112225", least=1),
+    *_about_image("NUM", "110904", "110905", "110906", "110907", "110908", "110909", least=1),
+)
+"""TID 1602 and the other rows of 1604, in the order of their rows."""
 IMAGE_LIBRARY = Row(
     number="1500.5, 1600.1",
     relation=CONTAINS,
@@ -269,7 +270,7 @@ IMAGE_LIBRARY = Row(
             value_type="CONTAINER",
             name=("126200", "DCM"),
             most=MANY,
-            below=(IMAGE_LIBRARY_ENTRY,),
+            below=(*COMMON_DESCRIPTORS, IMAGE_LIBRARY_ENTRY),
         ),
     ),
 )
