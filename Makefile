@@ -23,6 +23,7 @@ check: $(VENV)/.tested  ## lint, format, types, imports
 bench: $(VENV)/.tested  ## ratios against real alternatives, measured here
 	$(BIN)/python -m benchmarks.backends
 	$(BIN)/python -m benchmarks.cluster
+	$(BIN)/python -m benchmarks.results
 
 peers:  ## as root: the Debian programs that the tests talk to; else the tests say what they skip
 	docker/install-test-peers
