@@ -149,11 +149,13 @@ def archive_of(
     Raises
     ------
     FileNotFoundError
-        If Orthanc is not installed.
+        If Orthanc or its plug-in is not installed.
     """
     program = shutil.which("Orthanc")
     if program is None:
         raise FileNotFoundError("Orthanc is not installed (docker/install-test-peers installs it)")
+    if not plugin.exists():
+        raise FileNotFoundError(f"{plugin} is not installed (it comes with a package of Debian)")
     ports = {"port": find_free_port(), "http_port": find_free_port()}
     orthanc = Orthanc(program=program, folder=folder, plugins=(plugin,), **ports)
     orthanc.start()
