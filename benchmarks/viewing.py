@@ -198,14 +198,14 @@ def show_overlay(ohif: Ohif, study: Study, folder: Path) -> ShownImage:
 def show_rejected(ohif: Ohif, study_uid: str, folder: Path) -> ShownImage:
     """Show why a series was rejected, and take a picture.
 
-    OHIF cannot show the report, which has nothing to draw; the page must be seen all the same.
+    OHIF cannot show the report, which has nothing to draw; the page must be seen after it too.
     """
     ohif.open_study(study_uid)
+    ohif.show_images(OVERLAY_MODALITY)
+    ohif.picture(folder / "ohif-rejected.png")
     ohif.show("SR")
     ohif.wait_for_report()
-    image = ohif.show_images(OVERLAY_MODALITY)
-    ohif.picture(folder / "ohif-rejected.png")
-    return image
+    return ohif.show_images(OVERLAY_MODALITY)
 
 
 def picture_profiles(pictures: Path, folder: Path) -> None:
