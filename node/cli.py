@@ -308,10 +308,16 @@ def doctor(
     running: Annotated[
         bool, typer.Option("--running", help="Only check that the node runs (for health checks).")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not measure how fast the model is here.")
+    ] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Check settings, model, devices, database, disk, roles and peers; the exit code says."""
+    """Check settings, model, speed, database, disk, clocks, ports, TLS, roles and peers.
+
+    The exit code says whether anything is bad.
+    """
     from node.health import Verdict, check_running
 
     settings = load(config, overrides).settings
@@ -320,12 +326,17 @@ def doctor(
     else:
         from node.doctor import check_node
 
-        checks = list(check_node(settings))
+        checks = list(check_node(settings, quick=quick))
     if as_json:
-        print_json([{"check": c.name, "verdict": c.verdict, "detail": c.detail} for c in checks])
+        print_json(
+            [
+                {"check": c.name, "verdict": c.verdict, "detail": c.detail, "limit": c.limit}
+                for c in checks
+            ]
+        )
     else:
-        rows = [[c.name, c.verdict.value, c.detail] for c in checks]
-        print_table("hepar doctor", ["check", "verdict", "detail"], rows)
+        rows = [[c.name, c.verdict.value, c.detail, c.limit] for c in checks]
+        print_table("hepar doctor", ["check", "verdict", "detail", "limit"], rows)
     if any(check.verdict is Verdict.BAD for check in checks):
         raise typer.Exit(1)
 

@@ -139,6 +139,7 @@ def run_phantom(
         if settings.destinations[peer_name].proofs:
             with timer.step("wait for the proof", 0.7):
                 proof = waiting.for_proof(delivery)
+            job = services.jobs.get(job.id)
         with timer.step("read back", 0.8):
             returned = get_back(services, peer_name, job, delivery.profile, folder / "returned")
         series = services.catalog.get_series(identity.series_instance_uid)

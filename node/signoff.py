@@ -66,7 +66,7 @@ def _sections(run: Run) -> dict[str, Pairs]:
             ("Study", run.identity.study_instance_uid),
             ("Series", run.identity.series_instance_uid),
             ("Sent as", run.series.calling_ae_title),
-            ("Taken by rule", f"{run.series.rule}: {run.series.reason}"),
+            ("Taken by rule", run.series.reason),
             ("Job", f"{run.job.id}, {run.job.state.value}"),
         ),
     }
