@@ -132,7 +132,7 @@ def run_phantom(
         with timer.step(f"send the CT to {peer_name}", 0.2):
             _send(settings.node, settings.destinations[peer_name], paths)
     with open_services(settings) as services:
-        waiting = _Waiting(services, peer_name, time.monotonic() + timeout_s, progress)
+        waiting = Waiting(services, peer_name, time.monotonic() + timeout_s, progress)
         with timer.step("wait for the delivery", 0.25):
             job, delivery = waiting.for_delivery(identity.series_instance_uid)
         proof = None
@@ -233,7 +233,7 @@ def _send(node: NodeSettings, peer: AnyPeer, paths: Sequence[Path]) -> None:
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class Waiting:
     """Waits for what the node does with the phantom, until a time of the monotonic clock."""
 
     services: Services
