@@ -68,4 +68,5 @@ def _most_probable(fractions: NDArray[np.floating], labels: dict[int, Label]) ->
         probabilities[label] += fractions[..., index]
     liver, tumor = probabilities[Label.LIVER], probabilities[Label.TUMOR]
     tissue = np.where(tumor > liver, np.uint8(Label.TUMOR), np.uint8(Label.LIVER))
-    return np.where(liver + tumor >= _HALF, tissue, np.uint8(Label.BACKGROUND))
+    tissue[liver + tumor < _HALF] = Label.BACKGROUND
+    return tissue

@@ -328,12 +328,7 @@ def doctor(
 
         checks = list(check_node(settings, quick=quick))
     if as_json:
-        print_json(
-            [
-                {"check": c.name, "verdict": c.verdict, "detail": c.detail, "limit": c.limit}
-                for c in checks
-            ]
-        )
+        print_json([check.as_json() for check in checks])
     else:
         rows = [[c.name, c.verdict.value, c.detail, c.limit] for c in checks]
         print_table("hepar doctor", ["check", "verdict", "detail", "limit"], rows)

@@ -1,6 +1,5 @@
 """``hepar commission``."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -62,7 +61,7 @@ def commission(
                 "patient_id": run.identity.patient_id,
                 "study_instance_uid": run.identity.study_instance_uid,
                 "job": run.job.id,
-                "checks": [asdict(check) for check in judgement.checks],
+                "checks": [check.as_json() for check in judgement.checks],
                 "seconds": run.seconds,
                 "page": page,
             }

@@ -121,7 +121,7 @@ def _counted(name: str, answers: Sequence[bool | None], returned: Sequence[Retur
 def _alignment(run: Run, returned: Returned, labels: Volume, findings: Findings) -> Iterator[Check]:
     """Compare labels with the phantom in patient space."""
     where = _name(returned)
-    frames = {returned.read().FrameOfReferenceUID, run.source.volume.frame_of_reference_uid}
+    frames = {returned.read().get("FrameOfReferenceUID"), run.source.volume.frame_of_reference_uid}
     detail = "that of the CT" if len(frames) == 1 else "another than that of the CT"
     yield _graded(f"alignment: frame of reference of the {where}", detail, good=len(frames) == 1)
     found = agree(labels, findings, run.phantom)
@@ -159,11 +159,11 @@ def _report(run: Run, returned: Returned) -> Iterator[Check]:
         return
     truth = run.phantom.labels
     liver_ml = (truth.array != Label.BACKGROUND).sum() * abs(truth.voxel_volume) / 1000
-    error = abs(figures.liver_ml / liver_ml - 1)
+    share = abs(figures.liver_ml / liver_ml - 1)
     yield _graded(
         f"liver volume, {where}",
         f"{figures.liver_ml:.0f} ml, the phantom has {liver_ml:.0f} ml",
-        good=error <= LARGEST_VOLUME_ERROR,
+        good=share <= LARGEST_VOLUME_ERROR,
         limit=f"within {LARGEST_VOLUME_ERROR:.0%}",
     )
     yield from _lines(run, where, figures)

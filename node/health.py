@@ -33,6 +33,15 @@ class Check:
     limit: str = ""
     """What the detail is judged by, where that is a number."""
 
+    def as_json(self) -> dict[str, str]:
+        """Give it as JSON values."""
+        return {
+            "check": self.name,
+            "verdict": self.verdict.value,
+            "detail": self.detail,
+            "limit": self.limit,
+        }
+
 
 def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterator[Check]:
     """Check that each role has given a sign of life lately.

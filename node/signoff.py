@@ -1,7 +1,6 @@
 """The page that a person signs after a commissioning: one HTML file, to be printed."""
 
 from base64 import b64encode
-from dataclasses import asdict
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -42,7 +41,7 @@ def write_signoff(run: Run, judgement: Judgement, folder: Path, *, with_ct: bool
             passed=is_passed(judgement.checks),
             made_at=f"{run.started_at:%Y-%m-%d %H:%M} UTC",
             sections=_sections(run),
-            checks=[asdict(check) for check in judgement.checks],
+            checks=judgement.checks,
             seconds=run.seconds,
             picture=picture,
             marks=MARKS,

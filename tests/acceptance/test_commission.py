@@ -23,7 +23,7 @@ def node(make_shared_node, make_shared_orthanc):
 
 
 def checks_of(text: str) -> dict[str, dict[str, str]]:
-    return {check["name"]: check for check in json.loads(text)["checks"]}
+    return {check["check"]: check for check in json.loads(text)["checks"]}
 
 
 def test_what_the_archive_has_is_judged_and_can_be_signed(node, tmp_path: Path):
