@@ -58,7 +58,8 @@ def _combined(numbers: NDArray[np.integer], labels: dict[int, Label]) -> NDArray
     table = np.zeros(max(labels) + 1, dtype=np.uint8)
     for number, label in labels.items():
         table[number] = label
-    return table[numbers]
+    found: NDArray[np.uint8] = table[numbers]
+    return found
 
 
 def _most_probable(fractions: NDArray[np.floating], labels: dict[int, Label]) -> NDArray[np.uint8]:
@@ -67,6 +68,8 @@ def _most_probable(fractions: NDArray[np.floating], labels: dict[int, Label]) ->
     for index, label in enumerate(labels.values()):
         probabilities[label] += fractions[..., index]
     liver, tumor = probabilities[Label.LIVER], probabilities[Label.TUMOR]
-    tissue = np.where(tumor > liver, np.uint8(Label.TUMOR), np.uint8(Label.LIVER))
+    tissue: NDArray[np.uint8] = np.where(
+        tumor > liver, np.uint8(Label.TUMOR), np.uint8(Label.LIVER)
+    )
     tissue[liver + tumor < _HALF] = Label.BACKGROUND
     return tissue
