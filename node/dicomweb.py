@@ -8,6 +8,8 @@ import logging
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -65,6 +67,22 @@ def echo(node: NodeSettings, peer: WebPeerSettings) -> None:
     """
     with _connect(node, peer) as client:
         _search(client, peer, "/studies", {"limit": "1"})
+
+
+def read_clock(node: NodeSettings, peer: WebPeerSettings) -> datetime | None:
+    """Give the time that a service has, from the Date of an answer (RFC 9110 6.6.1), if it says.
+
+    Raises
+    ------
+    PeerUnreachable
+        When an answer does not come.
+    """
+    with _connect(node, peer) as client:
+        told = client.get(f"{peer.url}/studies", params={"limit": "1"}).headers.get("date")
+    try:
+        return None if told is None else parsedate_to_datetime(told)
+    except ValueError:
+        return None
 
 
 def send_files(

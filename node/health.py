@@ -25,11 +25,22 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of the doctor's report."""
+    """One line of the report of the doctor, or of a commissioning."""
 
     name: str
     verdict: Verdict
     detail: str
+    limit: str = ""
+    """What the detail is judged by, where that is a number."""
+
+    def as_json(self) -> dict[str, str]:
+        """Give it as JSON values."""
+        return {
+            "check": self.name,
+            "verdict": self.verdict.value,
+            "detail": self.detail,
+            "limit": self.limit,
+        }
 
 
 def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterator[Check]:
