@@ -336,6 +336,36 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command()
+def conformance(
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="FILE.pdf or FILE.md; default: standard output."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Write the DICOM conformance statement of this node: Markdown, or PDF with -o FILE.pdf.
+
+    It is made of the settings in force and of the code's own tables, with the sections of PS3.2:
+    SOP classes, associations, statuses, queries, DICOMweb, TLS, peers, objects, codes. It names
+    peers with their addresses, and holds no password.
+    """
+    from node.clock import utc_now
+    from node.conformance import make_statement, write_statement
+
+    settings = load(config, overrides).settings
+    if path is None:
+        sys.stdout.write(make_statement(settings))
+    elif path.suffix.lower() in (".md", ".pdf"):
+        write_statement(settings, path, utc_now().date())
+        out.print(f"Written to {path}.")
+    else:
+        raise typer.BadParameter(f"{path} ends neither in .md nor in .pdf")
+
+
 def _add_extra_commands() -> None:
     """Take in the commands that installed extras bring, such as `hepar train`."""
     for command in entry_points(group="hepar.commands"):

@@ -42,7 +42,7 @@ _ABOUT_THE_INSTANCE = frozenset({400, 409, 413, 415, 422})
 _PASSING = frozenset({408, 429})
 """HTTP status codes below 500 after which the same request may succeed."""
 _GONE = frozenset({404, 410})
-_RESOURCES: Mapping[str, tuple[str, Sequence[str]]] = {
+RESOURCES: Mapping[str, tuple[str, Sequence[str]]] = {
     "STUDY": ("/studies", ()),
     "SERIES": ("/studies/{}/series", ("StudyInstanceUID",)),
     "IMAGE": ("/studies/{}/series/{}/instances", ("StudyInstanceUID", "SeriesInstanceUID")),
@@ -249,7 +249,7 @@ def _read_report(response: "httpx.Response", uid: str) -> tuple[int | None, str]
 
 def _query_of(key: Dataset) -> tuple[str, dict[str, str]]:
     """Give resource and parameters of an identifier: values match, empty ones are returned."""
-    resource, above = _RESOURCES[key.QueryRetrieveLevel]
+    resource, above = RESOURCES[key.QueryRetrieveLevel]
     rest = [e.keyword for e in key if e.keyword not in (*above, "QueryRetrieveLevel")]
     parameters = {keyword: ",".join(_values(key, keyword)) for keyword in rest}
     matching = {keyword: value for keyword, value in parameters.items() if value}

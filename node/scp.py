@@ -16,7 +16,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
-from config import NodeSettings, PeerSettings, Settings
+from config import PeerSettings, Settings
 from dicom_io.errors import InvalidUid, MismatchingInstance, UndecodableInstance
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
 from node.acceptor import GuardedServer, HeldBytes, start_server
@@ -25,6 +25,7 @@ from node.commitment import handle_report
 from node.dimse_status import DimseStatus, status_response
 from node.ingest import Ingest, OnInstance
 from node.tls import make_server_context
+from node.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.catalog import Catalog
 from storage.errors import DatabaseError, DiskShort
 from storage.files import FileStore
@@ -61,7 +62,7 @@ class Receiver:
             When the certificate cannot be used.
         """
         node = self._settings.node
-        ae = _application_entity(node, self._settings.receive.extra_sop_classes)
+        ae = make_acceptor(self._settings)
         handlers = [
             (evt.EVT_REQUESTED, self._check_caller),
             (evt.EVT_C_ECHO, _handle_echo),
@@ -212,8 +213,12 @@ def _may_call_from(peer: PeerSettings, address: str) -> bool:
     return str(caller) in known
 
 
-def _application_entity(node: NodeSettings, extra_sop_classes: tuple[str, ...]) -> AE:
+def make_acceptor(settings: Settings) -> AE:
+    """Make the entity that accepts associations: what it supports, and its limits."""
+    node = settings.node
     ae = AE(ae_title=node.ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.require_called_aet = node.check_called_ae_title
     ae.maximum_associations = node.max_associations
     ae.maximum_pdu_size = node.max_pdu_bytes
@@ -223,7 +228,7 @@ def _application_entity(node: NodeSettings, extra_sop_classes: tuple[str, ...]) 
     ae.add_supported_context(Verification)
     # An archive that reports calls us in the role of the provider (PS3.4 J.3.3).
     ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-    for sop_class in (*STORAGE_SOP_CLASSES, *extra_sop_classes):
+    for sop_class in (*STORAGE_SOP_CLASSES, *settings.receive.extra_sop_classes):
         ae.add_supported_context(sop_class, list(ACCEPTED_TRANSFER_SYNTAXES))
     return ae
 

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from config import PeerTls, TlsSettings
 from node.errors import UnusableTls
 
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
-"""Of TLS 1.2; those of TLS 1.3 are all of that kind."""
+MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
+"""Of TLS 1.2, as OpenSSL writes them; those of TLS 1.3 are all of that kind."""
 _FLIGHTS = 3
 """So many times each side speaks at most before both have what they need (RFC 5246 7.3)."""
 
@@ -96,8 +97,8 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> str:
 
 def _make_context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    context.minimum_version = MINIMUM_VERSION
+    context.set_ciphers(CIPHERS)
     try:
         context.load_cert_chain(settings.certificate, settings.key)
         context.load_verify_locations(settings.authorities)
