@@ -52,12 +52,16 @@ from inference.volume import Volume
 from node.pages import TITLE, write_pages
 
 COMMAND = "python -m benchmarks.results"
+_SEG_AND_SR = (ResultRole.SEG, ResultRole.SR)
 PROFILES = ready_made_profiles() | {
-    "labelmap": ProfileSettings(segmentation=SegmentationForm.LABELMAP),
+    "seg and sr": ProfileSettings(objects=_SEG_AND_SR),
+    "labelmap": ProfileSettings(objects=_SEG_AND_SR, segmentation=SegmentationForm.LABELMAP),
     "fractional": ProfileSettings(
-        segmentation=SegmentationForm.FRACTIONAL, lesions=LesionForm.TOGETHER
+        objects=_SEG_AND_SR,
+        segmentation=SegmentationForm.FRACTIONAL,
+        lesions=LesionForm.TOGETHER,
     ),
-    "together": ProfileSettings(lesions=LesionForm.TOGETHER),
+    "together": ProfileSettings(objects=_SEG_AND_SR, lesions=LesionForm.TOGETHER),
     "everything": ProfileSettings(
         objects=tuple(role for role in ResultRole if role is not ResultRole.SUMMARY)
     ),
