@@ -126,7 +126,7 @@ def make_series(template: Dataset, count: int) -> Iterator[list[Dataset]]:
 
 def measure(services: Services, template: Dataset, count: int) -> None:
     """Fill the queue, and time each step."""
-    ingest = Ingest(services.files, services.catalog, 0)
+    ingest = Ingest(services.files, services.catalog, 0, services.metrics)
     scheduler = Scheduler(services)
     instances = [one for series in make_series(template, count) for one in series]
     print(f"{count} series, {len(instances)} instances, {services.database.dialect}")
@@ -182,7 +182,11 @@ def send(services: Services, template: Dataset, count: int, senders: int) -> Non
     """Send series by C-STORE, an association each, while the scheduler settles them."""
     settings = services.settings
     receiver = Receiver(
-        settings, files=services.files, catalog=services.catalog, proofs=services.proofs
+        settings,
+        files=services.files,
+        catalog=services.catalog,
+        proofs=services.proofs,
+        metrics=services.metrics,
     )
     receiver.start()
     stop = threading.Event()

@@ -1,6 +1,5 @@
 """``hepar doctor``: find out whether this node is fit to work."""
 
-import shutil
 import time
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ from inference.segment import load_segmenter
 from node.clock import utc_now
 from node.errors import NodeError
 from node.exchange import echo
-from node.health import Check, Verdict, check_running
+from node.health import Check, Verdict, check_disk, check_running
 from node.services import Services, open_services
 from storage.errors import SchemaOutdated, StorageError
 
@@ -21,7 +20,7 @@ def check_node(settings: Settings) -> Iterator[Check]:
     """Check everything that this node needs."""
     yield _check_rules(settings)
     yield from _check_model(settings)
-    yield _check_disk(settings)
+    yield check_disk(settings)
     yield from _check_database(settings)
     yield from check_running(settings, down=Verdict.REMARK)
     for name, peer in settings.peers.items():
@@ -55,16 +54,6 @@ def _check_model(settings: Settings) -> Iterator[Check]:
     yield Check(name="model", verdict=Verdict.GOOD, detail=f"{name}, all digests right")
     where = f"{segmenter.backend} {segmenter.precision} on {segmenter.device}"
     yield Check(name="device", verdict=Verdict.GOOD, detail=f"{where}, loaded in {seconds:.1f} s")
-
-
-def _check_disk(settings: Settings) -> Check:
-    folder = settings.data_dir
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    detail = f"{free / 1e9:.1f} GB free for {settings.data_dir}"
-    short = free < settings.receive.min_free_bytes
-    return Check(name="disk", verdict=Verdict.BAD if short else Verdict.GOOD, detail=detail)
 
 
 def _check_database(settings: Settings) -> Iterator[Check]:
