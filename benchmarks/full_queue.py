@@ -31,6 +31,7 @@ from inference.phantom import PhantomSettings, make_phantom
 from node.clock import utc_now
 from node.ingest import Ingest
 from node.log_setup import set_up_logging
+from node.metrics_page import render_metrics
 from node.scheduler import Scheduler
 from node.scp import Receiver
 from node.services import Services, open_services
@@ -149,6 +150,7 @@ def measure(services: Services, template: Dataset, count: int) -> None:
     _time("the last page of jobs", lambda: services.jobs.list_jobs(limit=100, offset=count - 100))
     _time("hepar series list", lambda: services.catalog.list_series(limit=100))
     _time("jobs by state", services.jobs.count_by_state)
+    _time("scrape of the metrics", lambda: render_metrics(services))
     _time("retention plan", lambda: services.retention.plan(utc_now()))
     _time("retention finish", services.retention.finish)
     jobs = services.jobs.list_jobs(limit=count)

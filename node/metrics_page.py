@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -19,8 +20,8 @@ from node.version import SOFTWARE_VERSION
 from storage.errors import StorageError
 from storage.states import DeliveryState, JobState, ProofState
 
-Samples = Mapping[tuple[str, ...], float]
-"""Values by the values of the labels, in the order of the table."""
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+"""The values of the labels, in the order of the table."""
 
 
 def render_metrics(services: Services) -> bytes:
@@ -35,7 +36,7 @@ def render_metrics(services: Services) -> bytes:
     return generate_latest(Families(families))
 
 
-def _gauge(metric: Metric, samples: Samples) -> Family:
+def _gauge(metric: Metric, samples: Mapping[Labels, float]) -> Family:
     family = GaugeMetricFamily(
         metric.value.name, metric.value.help, labels=list(metric.value.labels)
     )

@@ -42,8 +42,9 @@ restarts; one that is killed takes with it what it counted in its last 2 s. When
 removed while the node stands still, all begin at 0. Commands such as `hepar pull` are no process of
 the node, and what they do is not counted.
 
-What is read from the job database is read at each scrape. Where the database does not answer,
-`hepar_database_up` is 0 and its metrics are missing.
+What is read from the job database is read at each scrape: with 300,000 jobs in it a scrape took 0.1
+to 0.3 s on 2 cores with other work, from SQLite and from PostgreSQL. Where the database does not
+answer, `hepar_database_up` is 0 and its metrics are missing.
 """
 
 
