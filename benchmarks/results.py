@@ -58,7 +58,9 @@ PROFILES = ready_made_profiles() | {
         segmentation=SegmentationForm.FRACTIONAL, lesions=LesionForm.TOGETHER
     ),
     "together": ProfileSettings(lesions=LesionForm.TOGETHER),
-    "everything": ProfileSettings(objects=tuple(ResultRole)),
+    "everything": ProfileSettings(
+        objects=tuple(role for role in ResultRole if role is not ResultRole.SUMMARY)
+    ),
 }
 DIAMETERS_MM = (45.0, 36.0, 30.0, 25.0, 22.0, 18.0, 15.0, 12.0, 9.0, 7.0)
 EXTENT_MM = (300.0, 384.0, 384.0)

@@ -93,7 +93,7 @@ class ResultSettings(Section):
     )
     overlay_series_number: int = Field(9102, ge=1, description="Series number of the pictures.")
     overlay_series_description: str = Field(
-        "AI liver contours, not reviewed",
+        "AI liver pictures, not reviewed",
         max_length=64,
         description="Series description of the pictures.",
     )

@@ -5,6 +5,7 @@ them. Where the standard has no term for one of our numbers, the code is ours, o
 scheme `PRIVATE_SCHEME`, which every object that uses it declares (PS3.3 C.12.1.1.17).
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from pydicom.sr.codedict import codes
@@ -144,3 +145,18 @@ def refusal_code(reason: RejectionReason) -> Code:
     """
     words = reason.value.lower().replace("_", " ")
     return Code(words.replace(" ", "-")[:16], PRIVATE_SCHEME, f"Not evaluable: {words}")
+
+
+def list_codes() -> list[Code]:
+    """List every code of this table, in its order, each once."""
+    return list(dict.fromkeys(_flatten([*globals().values(), *map(refusal_code, RejectionReason)])))
+
+
+def _flatten(values: Iterable[object]) -> Iterator[Code]:
+    for value in values:
+        if isinstance(value, Code):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _flatten(value)
+        elif isinstance(value, dict):
+            yield from _flatten(value.values())

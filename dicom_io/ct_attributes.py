@@ -25,6 +25,8 @@ class CtIdentity:
     patient_name: str = "Phantom^Hepar"
     patient_birth_date: str = "19600101"
     patient_sex: str = "O"
+    is_for_quality_control: bool = False
+    """The patient is a phantom in the sense of Quality Control Subject (0010,0200)."""
     accession_number: str = "HP0000"
     study_id: str = "1"
     study_date: str = "20260105"
@@ -94,6 +96,8 @@ def common_modules(identity: CtIdentity) -> Dataset:
     dataset.PatientID = identity.patient_id
     dataset.PatientBirthDate = identity.patient_birth_date
     dataset.PatientSex = identity.patient_sex
+    if identity.is_for_quality_control:
+        dataset.QualityControlSubject = "YES"
     dataset.StudyInstanceUID = identity.study_instance_uid
     dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = identity.study_date
     dataset.StudyTime = dataset.SeriesTime = dataset.ContentTime = identity.study_time

@@ -5,20 +5,19 @@ from pathlib import Path
 
 import highdicom as hd
 from pydicom import Dataset, dcmread
-from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
-from config.results import ResultSettings
+from config.results import ResultRole, ResultSettings
 from dicom_io import codes
 from dicom_io.errors import ResultMismatch
 from dicom_io.identity import identity_differences, stamp_identity, timezone_offset
 from dicom_io.provenance import InstanceUids, Provenance, ResultBasis, equipment, stamp_dates
+from dicom_io.result_classes import RESULT_CLASSES
 from dicom_io.values import read_integer, read_items, read_text, read_value
 
 PDF_CHECKS = ("patient and study", "each byte of the document", "cited instances")
 """What `check_pdf` compares."""
 _MIME_TYPE = "application/pdf"
-_MODALITY = "DOC"
-"""Document (PS3.3 C.7.3.1.1.1)."""
 _WORKSTATION = "WSD"
 """Conversion Type of what a computer made (PS3.3 C.8.6.1)."""
 
@@ -61,16 +60,16 @@ def encapsulate(
     settings, provenance
         Wording and maker.
     """
-    first = instances[0]
+    first, kind = instances[0], RESULT_CLASSES[ResultRole.PDF]
     document: Dataset = hd.SOPClass(
         study_instance_uid=read_text(first, "StudyInstanceUID"),
         series_instance_uid=uids.series_instance_uid,
         series_number=settings.pdf_series_number,
         series_description=settings.pdf_series_description,
         sop_instance_uid=uids.sop_instance_uid,
-        sop_class_uid=EncapsulatedPDFStorage,
+        sop_class_uid=kind.sop_class,
         instance_number=1,
-        modality=_MODALITY,
+        modality=kind.modality,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **equipment(provenance),
     )

@@ -31,7 +31,7 @@ IDENTITY = (
     "ReferringPhysicianName",
 )
 """Attributes that every composite object has, empty where unknown (PS3.3 C.7.1.1, C.7.2.1)."""
-_OPTIONAL = (
+FURTHER_IDENTITY = (
     "TimezoneOffsetFromUTC",
     "IssuerOfPatientID",
     "IssuerOfPatientIDQualifiersSequence",
@@ -68,7 +68,8 @@ _OPTIONAL = (
     "ClinicalTrialTimePointID",
     "ClinicalTrialTimePointDescription",
 )
-"""Further attributes of the Patient, General Study, Patient Study and Clinical Trial Modules."""
+"""Copied where they are there: further attributes of the Patient, General Study, Patient Study and
+Clinical Trial Modules."""
 _FREE_TEXT_VRS = frozenset({"PN", "LO", "SH", "LT", "ST", "UT", "UC"})
 _GRAMMARS = {
     "PatientSex": re.compile("[MFO]"),
@@ -100,7 +101,7 @@ def stamp_identity(dataset: Dataset, first: Dataset, texts: tuple[str, ...]) -> 
     """
     for keyword in IDENTITY:
         dataset.add(DataElement(Tag(keyword), dictionary_VR(Tag(keyword)), None))
-    elements = conformant_elements(first, (*IDENTITY, *_OPTIONAL))
+    elements = conformant_elements(first, (*IDENTITY, *FURTHER_IDENTITY))
     for element in elements:
         dataset.add(element)
     needs_utf_8 = not all(text.isascii() for text in texts) or any(

@@ -17,6 +17,7 @@ from pydicom.tag import Tag
 from pydicom.valuerep import DSfloat
 from scipy import ndimage
 
+from config.results import ResultRole
 from dicom_io import codes
 from dicom_io.contours import Points, points_in_patient, trace_mask
 from dicom_io.frames import Frame
@@ -28,6 +29,7 @@ from dicom_io.provenance import (
     seg_algorithm_identification,
     stamp_dates,
 )
+from dicom_io.result_classes import RESULT_CLASSES
 from dicom_io.seg import tumor_code
 from dicom_io.segments import LESION_COLORS, LIVER_COLOR
 from dicom_io.series import SourceSeries
@@ -85,6 +87,7 @@ def build_rtstruct(
         Series and instance UID of the structure set.
     """
     source, settings, provenance = basis.source, basis.settings, basis.provenance
+    kind = RESULT_CLASSES[ResultRole.RTSTRUCT]
     rois = list(_rois(basis, labels, findings))
     description = _describe(basis, findings)
     rtstruct = _StructureSet(
@@ -93,9 +96,9 @@ def build_rtstruct(
         series_instance_uid=uids.series_instance_uid,
         series_number=settings.rtstruct_series_number,
         sop_instance_uid=uids.sop_instance_uid,
-        sop_class_uid=uid.RTStructureSetStorage,
+        sop_class_uid=kind.sop_class,
         instance_number=1,
-        modality="RTSTRUCT",
+        modality=kind.modality,
         transfer_syntax_uid=_transfer_syntax(rois),
         series_description=settings.rtstruct_series_description,
         **equipment(provenance),

@@ -4,11 +4,16 @@ from pathlib import Path
 
 import highdicom as hd
 import numpy as np
+from numpy.typing import NDArray
 
 from dicom_io.codes import LIVER
+from dicom_io.errors import ResultMismatch
 from dicom_io.series import SourceSeries
 from inference.labels import Label
 from inference.volume import Volume
+
+_HALF = 0.5
+"""Probability from which a voxel belongs to something."""
 
 
 def read_labels(path: Path, source: SourceSeries) -> Volume:
@@ -17,19 +22,54 @@ def read_labels(path: Path, source: SourceSeries) -> Volume:
     Parameters
     ----------
     path
-        A BINARY SEG without overlapping segments, with the anatomy codes of `dicom_io.seg`.
+        A SEG without overlapping segments, with the anatomy codes of `dicom_io.seg`.
     source
         The series that it was made from.
 
     Returns
     -------
     Volume
-        (slices, rows, columns) uint8 with the values of `inference.labels.Label`.
+        (slices, rows, columns) uint8 with the values of `inference.labels.Label`; where the SEG
+        holds probabilities, a voxel is what it probably is.
+
+    Raises
+    ------
+    ResultMismatch
+        Its frames do not lie on the grid of the source, in patient space.
     """
     seg = hd.seg.segread(path)
-    numbers = seg.get_volume(combine_segments=True).match_geometry(source.volume)
-    table = np.zeros(seg.number_of_segments + 1, dtype=np.uint8)
-    for number in seg.segment_numbers:
-        is_liver = seg.get_segment_description(number).segmented_property_type == LIVER
-        table[number] = Label.LIVER if is_liver else Label.TUMOR
-    return source.volume.with_array(table[numbers.array])
+    combine = seg.segmentation_type != hd.seg.SegmentationTypeValues.FRACTIONAL
+    try:
+        found = seg.get_volume(combine_segments=combine).match_geometry(source.volume)
+    except (RuntimeError, ValueError) as error:
+        message = f"SEG does not lie on the grid of the source: {error}"
+        raise ResultMismatch(message) from error
+    labels = {number: _label(seg, number) for number in seg.segment_numbers}
+    read = _combined if combine else _most_probable
+    return source.volume.with_array(read(found.array, labels))
+
+
+def _label(seg: hd.seg.Segmentation, number: int) -> Label:
+    is_liver = seg.get_segment_description(number).segmented_property_type == LIVER
+    return Label.LIVER if is_liver else Label.TUMOR
+
+
+def _combined(numbers: NDArray[np.integer], labels: dict[int, Label]) -> NDArray[np.uint8]:
+    table = np.zeros(max(labels) + 1, dtype=np.uint8)
+    for number, label in labels.items():
+        table[number] = label
+    found: NDArray[np.uint8] = table[numbers]
+    return found
+
+
+def _most_probable(fractions: NDArray[np.floating], labels: dict[int, Label]) -> NDArray[np.uint8]:
+    """Label what is rather tissue than not, by the more probable kind of it."""
+    probabilities = {label: np.zeros(fractions.shape[:3]) for label in Label}
+    for index, label in enumerate(labels.values()):
+        probabilities[label] += fractions[..., index]
+    liver, tumor = probabilities[Label.LIVER], probabilities[Label.TUMOR]
+    tissue: NDArray[np.uint8] = np.where(
+        tumor > liver, np.uint8(Label.TUMOR), np.uint8(Label.LIVER)
+    )
+    tissue[liver + tumor < _HALF] = Label.BACKGROUND
+    return tissue

@@ -169,8 +169,8 @@ def check_sr(path: Path, source: SourceSeries, seg: Dataset, planned: PlannedSeg
     drawn: set[str] = set()
     for group in _measurement_groups(sr):
         uid = _tracking_uid(group)
-        drawn.update(uid for item in _walk(group) if item.ValueType == "SCOORD")
-        for item in _walk(group):
+        drawn.update(uid for item in walk(group) if item.ValueType == "SCOORD")
+        for item in walk(group):
             if is_named(item, codes.REFERENCED_SEGMENT):
                 number = _cited_segment(item, seg)
                 if tracking_uids.get(number) != uid:
@@ -302,7 +302,7 @@ def _check_evidence(sr: Dataset, source: SourceSeries, seg: Dataset) -> None:
         raise ResultMismatch(f"SR lists {len(evidence)} instances other than source and SEG")
     cited = {
         str(reference.ReferencedSOPInstanceUID)
-        for item in _walk(sr)
+        for item in walk(sr)
         for reference in item.get("ReferencedSOPSequence", [])
     }
     if not cited <= evidence:
@@ -339,7 +339,7 @@ def _cited_segment(item: Dataset, seg: Dataset) -> int:
 
 
 def _measurement_groups(sr: Dataset) -> list[Dataset]:
-    return [item for item in _walk(sr) if is_named(item, codes.MEASUREMENT_GROUP)]
+    return [item for item in walk(sr) if is_named(item, codes.MEASUREMENT_GROUP)]
 
 
 def _tracking_uid(group: Dataset) -> str:
@@ -349,10 +349,11 @@ def _tracking_uid(group: Dataset) -> str:
     raise ResultMismatch("SR has a measurement group without a tracking UID")
 
 
-def _walk(item: Dataset) -> Iterator[Dataset]:
+def walk(item: Dataset) -> Iterator[Dataset]:
+    """Give all content items below an item, in the order of the tree."""
     for child in item.get("ContentSequence", []):
         yield child
-        yield from _walk(child)
+        yield from walk(child)
 
 
 def is_named(item: Dataset, code: Code) -> bool:

@@ -17,6 +17,7 @@ from dicom_io.source_images import list_planes
 from dicom_io.values import first_item, read_items, read_text, read_texts
 from dicom_io.verify import POSITION_TOLERANCE_MM, VOLUME_TOLERANCE, check_identity
 from inference.findings import Findings
+from inference.labels import Label
 from inference.volume import Volume
 
 RTSTRUCT_CHECKS = ("patient and study", "references", "structures", "planes", "each voxel")
@@ -50,16 +51,45 @@ def check_rtstruct(path: Path, source: SourceSeries, labels: Volume, findings: F
     check_identity(rtstruct, source)
     _check_references(rtstruct, source)
     _check_rois(rtstruct, findings)
-    reader = _ContourReader(source=source, planes=list_planes(source))
-    liver = np.zeros(labels.shape, np.uint8)
-    lesions = np.zeros(labels.shape, findings.lesion_map.array.dtype)
-    for item in rtstruct.ROIContourSequence:
-        number = int(item.ReferencedROINumber)
-        into, value = (liver, 1) if number == 1 else (lesions, number - 1)
-        for contour in read_items(item, "ContourSequence"):
-            reader.fill(contour, into, value)
+    liver, lesions = _fill_contours(rtstruct, source)
     _compare(liver, labels.array > 0, "liver")
     _compare(lesions, findings.lesion_map.array, "lesions")
+
+
+def read_structures(path: Path, source: SourceSeries) -> Volume:
+    """Read a structure set of ours onto the grid of the series that it was made from.
+
+    Returns
+    -------
+    Volume
+        (slices, rows, columns) uint8 with the values of `inference.labels.Label`.
+
+    Raises
+    ------
+    ResultMismatch
+        A contour does not lie on the image that it names, or that is none of the series.
+    """
+    liver, lesions = _fill_contours(dcmread(path), source)
+    labels = np.where(liver > 0, np.uint8(Label.LIVER), np.uint8(Label.BACKGROUND))
+    labels[lesions > 0] = Label.TUMOR
+    return source.volume.with_array(labels)
+
+
+def _fill_contours(
+    rtstruct: Dataset, source: SourceSeries
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Give the mask of the liver with its lesions, and the number of each lesion in its voxels."""
+    reader = _ContourReader(source=source, planes=list_planes(source))
+    liver = np.zeros(source.volume.shape, np.uint8)
+    lesions = np.zeros(source.volume.shape, np.uint16)
+    for item in rtstruct.ROIContourSequence:
+        number = int(item.ReferencedROINumber)
+        for contour in read_items(item, "ContourSequence"):
+            if number == 1:
+                reader.fill(contour, liver, 1)
+            else:
+                reader.fill(contour, lesions, number - 1)
+    return liver, lesions
 
 
 def _check_references(rtstruct: Dataset, source: SourceSeries) -> None:

@@ -16,7 +16,7 @@ from inference.volume import Volume
 _WIDTH_PX = 1400
 _LEAST_HEIGHT_PX = 1050
 _MARGIN_PX = 24
-_HEADER_PX = 112
+_HEADER_PX = 132
 _FOOTER_PX = 60
 _TALLEST_PX = 420
 _LEFT_PX = 540
@@ -91,13 +91,15 @@ def _begin(title: str, model: ModelIdentity, height: int) -> Page:
     bottom = max(_LEAST_HEIGHT_PX - _FOOTER_PX, height)
     page = Page.blank(_WIDTH_PX, bottom + _FOOTER_PX)
     right = _WIDTH_PX - _MARGIN_PX
-    page.text((_MARGIN_PX, 18), title, size=32)
-    page.text((right, 22), NOTICE, size=28, color=WARNING, anchor="ra")
+    # In the middle, because viewers write into the corners.
+    middle = _WIDTH_PX / 2
+    page.text((middle, 16), title, size=32, anchor="ma")
+    page.text((middle, 60), NOTICE, size=28, color=WARNING, anchor="ma")
     page.line([(_MARGIN_PX, bottom), (right, bottom)], RULE)
-    made_by = f"{model.name} {model.version}"
-    page.text((_MARGIN_PX, bottom + 16), made_by, size=_SIZE, color=FAINT)
     notice = f"{NOTICE} - not for diagnosis"
-    page.text((right, bottom + 16), notice, size=_SIZE, color=WARNING, anchor="ra")
+    page.text((middle - 12, bottom + 16), notice, size=_SIZE, color=WARNING, anchor="ra")
+    made_by = f"{model.name} {model.version}"
+    page.text((middle + 12, bottom + 16), made_by, size=_SIZE, color=FAINT)
     return page
 
 

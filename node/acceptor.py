@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 MAX_STRANGERS = 8
 """Connections at a time from addresses of no peer: enough to tell each why it is refused."""
-_LARGEST_PDU_BYTES = 1 << 24
+LARGEST_PDU_BYTES = 1 << 24
 """Of any PDU, unless a larger one was allowed: some peers send more than they were told."""
 _SHORTEST_S = 0.001
 """No time-out at all is 0 to a socket."""
@@ -94,7 +94,7 @@ class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is n
     def __init__(self, assoc: Association, request: socket.socket, held: HeldBytes) -> None:
         super().__init__(assoc, client_socket=request)
         self._silence_s = assoc.ae.network_timeout
-        self._largest = max(assoc.ae.maximum_pdu_size or held.limit, _LARGEST_PDU_BYTES)
+        self._largest = max(assoc.ae.maximum_pdu_size or held.limit, LARGEST_PDU_BYTES)
         self._held = held
         self._unanswered = 0
         request.settimeout(self._silence_s)

@@ -16,6 +16,7 @@ import typer
 from config import Retrieval, SettingsError, TumorEngine
 from node.cli_admin import config_app, jobs_app, model_app, rules_app
 from node.cli_cluster import cluster
+from node.cli_commission import commission
 from node.cli_db import db_app
 from node.cli_options import (
     ConfigOption,
@@ -45,6 +46,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
 app.command()(cluster)
+app.command()(commission)
 
 
 def _print_version(*, wanted: bool) -> None:
@@ -306,10 +308,16 @@ def doctor(
     running: Annotated[
         bool, typer.Option("--running", help="Only check that the node runs (for health checks).")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not measure how fast the model is here.")
+    ] = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Check settings, model, devices, database, disk, roles and peers; the exit code says."""
+    """Check settings, model, speed, database, disk, clocks, ports, TLS, roles and peers.
+
+    The exit code says whether anything is bad.
+    """
     from node.health import Verdict, check_running
 
     settings = load(config, overrides).settings
@@ -318,14 +326,44 @@ def doctor(
     else:
         from node.doctor import check_node
 
-        checks = list(check_node(settings))
+        checks = list(check_node(settings, quick=quick))
     if as_json:
-        print_json([{"check": c.name, "verdict": c.verdict, "detail": c.detail} for c in checks])
+        print_json([check.as_json() for check in checks])
     else:
-        rows = [[c.name, c.verdict.value, c.detail] for c in checks]
-        print_table("hepar doctor", ["check", "verdict", "detail"], rows)
+        rows = [[c.name, c.verdict.value, c.detail, c.limit] for c in checks]
+        print_table("hepar doctor", ["check", "verdict", "detail", "limit"], rows)
     if any(check.verdict is Verdict.BAD for check in checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def conformance(
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="FILE.pdf or FILE.md; default: standard output."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Write the DICOM conformance statement of this node: Markdown, or PDF with -o FILE.pdf.
+
+    It is made of the settings in force and of the code's own tables, with the sections of PS3.2:
+    SOP classes, associations, statuses, queries, DICOMweb, TLS, peers, objects, codes. It names
+    peers with their addresses, and holds no password.
+    """
+    from node.clock import utc_now
+    from node.conformance import make_statement, write_statement
+
+    settings = load(config, overrides).settings
+    if path is None:
+        sys.stdout.write(make_statement(settings))
+    elif path.suffix.lower() in (".md", ".pdf"):
+        write_statement(settings, path, utc_now().date())
+        out.print(f"Written to {path}.")
+    else:
+        raise typer.BadParameter(f"{path} ends neither in .md nor in .pdf")
 
 
 def _add_extra_commands() -> None:

@@ -22,7 +22,7 @@ Answer = Callable[[str, frozenset[str], str], None]
 
 REQUEST_ACTION = 1
 """Action type ID of a request (PS3.4 J.3.2)."""
-_REASONS = {
+REASONS = {
     0x0110: "processing failure",
     0x0112: "no such object instance",
     0x0213: "resource limitation",
@@ -141,4 +141,4 @@ def _list_kept(report: Dataset) -> frozenset[str]:
 
 def _reason(item: Dataset) -> str:
     code = int(item.get("FailureReason", 0))
-    return _REASONS.get(code, f"reason 0x{code:04X}")
+    return REASONS.get(code, f"reason 0x{code:04X}")

@@ -6,7 +6,8 @@ import time
 from dicom_io.values import read_count
 from node.clock import utc_now
 from node.errors import NodeError, PeerRefused
-from node.query import find, make_key
+from node.identifiers import instances_of, size_of_series
+from node.query import find
 from node.services import Services
 from storage.open_series import Patience
 from storage.records import SeriesRecord
@@ -62,14 +63,13 @@ class Counter:
 
     def _ask(self, series: SeriesRecord) -> int:
         """Take what the peer says of the series, or count what it lists (PS3.4 C.6.2.1.3)."""
-        uids = {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid}
+        uids = series.study_uid, series.series_uid
         node = self._services.settings.node
-        key = make_key("SERIES", **uids, NumberOfSeriesRelatedInstances="")
-        for match in find(node, self._peer, key):
+        for match in find(node, self._peer, size_of_series(*uids)):
             count = read_count(match, "NumberOfSeriesRelatedInstances")
             if count is not None:
                 return count
-        return len(find(node, self._peer, make_key("IMAGE", **uids, SOPInstanceUID="")))
+        return len(find(node, self._peer, instances_of(*uids)))
 
     def _tell(self, problem: str) -> None:
         """Say what went wrong, once for as long as it lasts; empty where nothing did."""

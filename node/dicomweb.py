@@ -8,6 +8,8 @@ import logging
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -40,7 +42,7 @@ _ABOUT_THE_INSTANCE = frozenset({400, 409, 413, 415, 422})
 _PASSING = frozenset({408, 429})
 """HTTP status codes below 500 after which the same request may succeed."""
 _GONE = frozenset({404, 410})
-_RESOURCES: Mapping[str, tuple[str, Sequence[str]]] = {
+RESOURCES: Mapping[str, tuple[str, Sequence[str]]] = {
     "STUDY": ("/studies", ()),
     "SERIES": ("/studies/{}/series", ("StudyInstanceUID",)),
     "IMAGE": ("/studies/{}/series/{}/instances", ("StudyInstanceUID", "SeriesInstanceUID")),
@@ -65,6 +67,22 @@ def echo(node: NodeSettings, peer: WebPeerSettings) -> None:
     """
     with _connect(node, peer) as client:
         _search(client, peer, "/studies", {"limit": "1"})
+
+
+def read_clock(node: NodeSettings, peer: WebPeerSettings) -> datetime | None:
+    """Give the time that a service has, from the Date of an answer (RFC 9110 6.6.1), if it says.
+
+    Raises
+    ------
+    PeerUnreachable
+        When an answer does not come.
+    """
+    with _connect(node, peer) as client:
+        told = client.get(f"{peer.url}/studies", params={"limit": "1"}).headers.get("date")
+    try:
+        return None if told is None else parsedate_to_datetime(told)
+    except ValueError:
+        return None
 
 
 def send_files(
@@ -231,7 +249,7 @@ def _read_report(response: "httpx.Response", uid: str) -> tuple[int | None, str]
 
 def _query_of(key: Dataset) -> tuple[str, dict[str, str]]:
     """Give resource and parameters of an identifier: values match, empty ones are returned."""
-    resource, above = _RESOURCES[key.QueryRetrieveLevel]
+    resource, above = RESOURCES[key.QueryRetrieveLevel]
     rest = [e.keyword for e in key if e.keyword not in (*above, "QueryRetrieveLevel")]
     parameters = {keyword: ",".join(_values(key, keyword)) for keyword in rest}
     matching = {keyword: value for keyword, value in parameters.items() if value}

@@ -9,24 +9,71 @@ MAX_COMMENT_CHARACTERS = 64
 
 
 class DimseStatus(IntEnum):
-    """Answers to C-STORE and N-EVENT-REPORT requests."""
+    """Answers to requests: what the standard calls them, to which services, and when."""
 
-    SUCCESS = 0x0000
-    """The file and its row are durable."""
-    PROCESSING_FAILURE = 0x0110
-    """The report on a storage commitment belongs to no request that waits for one."""
-    INVALID_ARGUMENT = 0x0115
-    """The report on a storage commitment is malformed."""
-    NOT_AUTHORIZED = 0x0124
-    """The peer may report storage commitment, but not send instances."""
-    OUT_OF_RESOURCES = 0xA700
-    """Disk short; nothing was written."""
-    DATA_SET_MISMATCH = 0xA900
-    """The data set does not belong to the SOP class or instance of the request."""
-    CANNOT_UNDERSTAND = 0xC000
-    """The data set cannot be decoded."""
-    CANNOT_STORE = 0xC001
-    """The data set was understood and could not be stored."""
+    meaning: str
+    """Further meaning, as the standard has it."""
+    services: str
+    """The requests that are answered with it."""
+    when: str
+    """A sentence."""
+
+    def __new__(cls, code: int, meaning: str, services: str, when: str) -> "DimseStatus":
+        """Attach the words to the code, which alone is the value."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning, member.services, member.when = meaning, services, when
+        return member
+
+    SUCCESS = (
+        0x0000,
+        "Success",
+        "C-ECHO, C-STORE, N-EVENT-REPORT",
+        "The file and its row in the job database are durable; the report was taken.",
+    )
+    PROCESSING_FAILURE = (
+        0x0110,
+        "Processing Failure",
+        "N-EVENT-REPORT",
+        "The report on a storage commitment belongs to no request that waits for one.",
+    )
+    INVALID_ARGUMENT = (
+        0x0115,
+        "Invalid Argument Value",
+        "N-EVENT-REPORT",
+        "The report on a storage commitment is malformed: it has no transaction UID.",
+    )
+    NOT_AUTHORIZED = (
+        0x0124,
+        "Refused: Not Authorized",
+        "C-STORE",
+        "The peer may report storage commitment, but not send instances.",
+    )
+    OUT_OF_RESOURCES = (
+        0xA700,
+        "Refused: Out of Resources",
+        "C-STORE",
+        "The disk is short; nothing was written.",
+    )
+    DATA_SET_MISMATCH = (
+        0xA900,
+        "Data Set Does Not Match SOP Class",
+        "C-STORE",
+        "The data set does not belong to the SOP class or instance of the request.",
+    )
+    CANNOT_UNDERSTAND = (
+        0xC000,
+        "Cannot Understand",
+        "C-STORE",
+        "The data set cannot be decoded.",
+    )
+    CANNOT_STORE = (
+        0xC001,
+        "Cannot Understand",
+        "C-STORE",
+        "The data set was understood and could not be stored, as when the job database does not "
+        "answer.",
+    )
 
 
 def status_response(status: DimseStatus, comment: str = "") -> Dataset:

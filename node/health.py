@@ -27,11 +27,22 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of the doctor's report."""
+    """One line of the report of the doctor, or of a commissioning."""
 
     name: str
     verdict: Verdict
     detail: str
+    limit: str = ""
+    """What the detail is judged by, where that is a number."""
+
+    def as_json(self) -> dict[str, str]:
+        """Give it as JSON values."""
+        return {
+            "check": self.name,
+            "verdict": self.verdict.value,
+            "detail": self.detail,
+            "limit": self.limit,
+        }
 
 
 def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterator[Check]:
@@ -72,13 +83,13 @@ def check_disk(settings: Settings) -> Check:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    short = free < settings.receive.min_free_bytes
-    detail = f"{free / 1e9:.1f} GB free for {settings.data_dir}"
-    if short:
-        detail += (
-            f", less than receive.min_free_bytes, {settings.receive.min_free_bytes / 1e9:g} GB"
-        )
-    return Check(name="disk", verdict=Verdict.BAD if short else Verdict.GOOD, detail=detail)
+    least = settings.receive.min_free_bytes
+    return Check(
+        name="disk",
+        verdict=Verdict.BAD if free < least else Verdict.GOOD,
+        detail=f"{free / 1e9:.1f} GB free for {settings.data_dir}",
+        limit=f"at least {least / 1e9:g} GB",
+    )
 
 
 def _check_roles(beats: Collection[RoleBeat], down: Verdict) -> Iterator[Check]:

@@ -17,25 +17,12 @@ from dicom_io.values import read_count
 from node.clock import utc_now
 from node.errors import NodeError, NodeStopped, NotThere, PeerRefused
 from node.exchange import find
+from node.identifiers import ct_series_of, new_studies
 from node.pull import pull_study
-from node.query import make_key
 from node.services import Services
 from storage.errors import NotFound, StorageError
 
 logger = logging.getLogger(__name__)
-
-_OF_A_STUDY = dict.fromkeys(("StudyInstanceUID", "StudyDescription"), "")
-_OF_A_SERIES = dict.fromkeys(
-    (
-        "SeriesInstanceUID",
-        "SeriesDescription",
-        "BodyPartExamined",
-        "ProtocolName",
-        "NumberOfSeriesRelatedInstances",
-    ),
-    "",
-)
-"""What is asked for besides what must match; rules on other attributes decide after the fetch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +98,10 @@ class Poller:
         """List the series of the last days that the rules may want."""
         node = self._services.settings.node
         first_day = utc_now().date() - timedelta(days=self._settings.days)
-        dates = f"{first_day:%Y%m%d}-"
-        studies = make_key("STUDY", **_OF_A_STUDY, StudyDate=dates, ModalitiesInStudy="CT")
-        for study in find(node, self._peer, studies):
+        for study in find(node, self._peer, new_studies(first_day)):
             self._go_on()
             uid = str(study.StudyInstanceUID)
-            series = make_key("SERIES", **_OF_A_SERIES, StudyInstanceUID=uid, Modality="CT")
-            for match in find(node, self._peer, series):
+            for match in find(node, self._peer, ct_series_of(uid)):
                 count = read_count(match, "NumberOfSeriesRelatedInstances")
                 if self._is_wanted(study, match, count):
                     series_uid = str(match.SeriesInstanceUID)

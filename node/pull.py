@@ -11,11 +11,12 @@ from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_C
 from node.clock import utc_now
 from node.errors import NotThere, WrongCall
 from node.exchange import find, get
+from node.identifiers import instances_of, named_instances, series_to_pull
 from node.ingest import Ingest
-from node.query import make_key, move
+from node.query import move
 from node.services import Services
 
-_BATCH = 64
+BATCH = 64
 """So many instances are named in one request; an interrupted pull repeats no more than these."""
 
 
@@ -82,8 +83,8 @@ def pull_study(
     for offer in offers:
         before = _missing(services, offer.instance_uids)
         ready += len(offer.instance_uids) - len(before)
-        for start in range(0, len(before), _BATCH):
-            part = before[start : start + _BATCH]
+        for start in range(0, len(before), BATCH):
+            part = before[start : start + BATCH]
             _retrieve(services, peer, offer.key(study_uid, part), retrieval)
             # A pause between two parts is not the end of the series.
             services.open_series.note_count(offer.series_uid, len(offer.instance_uids), listed_at)
@@ -111,30 +112,17 @@ class _Offer:
     instance_uids: tuple[str, ...]
 
     def key(self, study_uid: str, instance_uids: Sequence[str]) -> Dataset:
-        return make_key(
-            "IMAGE",
-            StudyInstanceUID=study_uid,
-            SeriesInstanceUID=self.series_uid,
-            SOPInstanceUID=list(instance_uids),
-        )
+        return named_instances(study_uid, self.series_uid, instance_uids)
 
 
 def _list_offers(
     services: Services, peer: AnyPeer, study_uid: str, series_uid: str
 ) -> Iterator[_Offer]:
     node = services.settings.node
-    wanted = make_key(
-        "SERIES",
-        StudyInstanceUID=study_uid,
-        SeriesInstanceUID=series_uid,
-        Modality="" if series_uid else "CT",
-    )
-    for series in find(node, peer, wanted):
+    for series in find(node, peer, series_to_pull(study_uid, series_uid)):
         uid = str(series.SeriesInstanceUID)
-        each = make_key(
-            "IMAGE", StudyInstanceUID=study_uid, SeriesInstanceUID=uid, SOPInstanceUID=""
-        )
-        uids = sorted({str(match.SOPInstanceUID) for match in find(node, peer, each)})
+        listed = find(node, peer, instances_of(study_uid, uid))
+        uids = sorted({str(match.SOPInstanceUID) for match in listed})
         yield _Offer(
             series_uid=uid, modality=str(series.get("Modality", "")), instance_uids=tuple(uids)
         )

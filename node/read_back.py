@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from config import AnyPeer, NodeSettings
 from node.exchange import find, get
-from node.query import make_key
+from node.identifiers import named_instances
 from storage.records import NewResult
 
 _NAMED = 5
@@ -77,9 +77,4 @@ def find_differences(path: Path, other: Dataset) -> list[str]:
 
 
 def _key(study_uid: str, result: NewResult) -> Dataset:
-    return make_key(
-        "IMAGE",
-        StudyInstanceUID=study_uid,
-        SeriesInstanceUID=result.series_instance_uid,
-        SOPInstanceUID=result.sop_instance_uid,
-    )
+    return named_instances(study_uid, result.series_instance_uid, result.sop_instance_uid)

@@ -17,7 +17,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
-from config import NodeSettings, PeerSettings, Settings
+from config import PeerSettings, Settings
 from dicom_io.errors import InvalidUid, MismatchingInstance, UndecodableInstance
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
 from node.acceptor import Guard, GuardedServer, HeldBytes, start_server
@@ -27,6 +27,7 @@ from node.dimse_status import DimseStatus, status_response
 from node.ingest import Ingest, OnInstance
 from node.metrics import AssociationOutcome, Metric, Metrics
 from node.tls import make_server_context
+from node.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.catalog import Catalog
 from storage.errors import DatabaseError, DiskShort
 from storage.files import FileStore
@@ -44,6 +45,7 @@ _OUTCOMES = {
     (0x03, 0x02): AssociationOutcome.LIMIT,
 }
 """By source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+_STATUS_NAMES = {int(status): status.name for status in DimseStatus}
 
 
 class Receiver:
@@ -77,7 +79,7 @@ class Receiver:
             When the certificate cannot be used.
         """
         node = self._settings.node
-        ae = _application_entity(node, self._settings.receive.extra_sop_classes)
+        ae = make_acceptor(self._settings)
         handlers = [
             (evt.EVT_REQUESTED, self._check_caller),
             (evt.EVT_ACSE_SENT, self._count_answer),
@@ -173,7 +175,7 @@ class Receiver:
     def _handle_store(self, event: evt.Event) -> Dataset:
         answer = self._store(event)
         if answer.Status != DimseStatus.SUCCESS:
-            self._metrics.count(Metric.REFUSED_INSTANCES, status=DimseStatus(answer.Status).name)
+            self._metrics.count(Metric.REFUSED_INSTANCES, status=_STATUS_NAMES[answer.Status])
         return answer
 
     def _store(self, event: evt.Event) -> Dataset:
@@ -253,8 +255,12 @@ def _may_call_from(peer: PeerSettings, address: str) -> bool:
     return str(caller) in known
 
 
-def _application_entity(node: NodeSettings, extra_sop_classes: tuple[str, ...]) -> AE:
+def make_acceptor(settings: Settings) -> AE:
+    """Make the entity that accepts associations: what it supports, and its limits."""
+    node = settings.node
     ae = AE(ae_title=node.ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.require_called_aet = node.check_called_ae_title
     ae.maximum_associations = node.max_associations
     ae.maximum_pdu_size = node.max_pdu_bytes
@@ -264,7 +270,7 @@ def _application_entity(node: NodeSettings, extra_sop_classes: tuple[str, ...]) 
     ae.add_supported_context(Verification)
     # An archive that reports calls us in the role of the provider (PS3.4 J.3.3).
     ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
-    for sop_class in (*STORAGE_SOP_CLASSES, *extra_sop_classes):
+    for sop_class in (*STORAGE_SOP_CLASSES, *settings.receive.extra_sop_classes):
         ae.add_supported_context(sop_class, list(ACCEPTED_TRANSFER_SYNTAXES))
     return ae
 

@@ -23,6 +23,7 @@ from pynetdicom.status import (
 from config import NodeSettings, PeerSettings, PeerTls
 from node.errors import PeerRefused, PeerTimedOut, PeerUnreachable
 from node.tls import make_client_context
+from node.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,8 @@ def associate(
         When the peer rejects it, or all that is proposed.
     """
     ae = AE(ae_title=node.ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.acse_timeout = node.acse_timeout_s
     ae.dimse_timeout = node.dimse_timeout_s
     ae.network_timeout = node.network_timeout_s

@@ -4,12 +4,18 @@ TLS 1.2 or later, forward secrecy and authenticated encryption only, certificate
 """
 
 import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from config import PeerTls, TlsSettings
 from node.errors import UnusableTls
 
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
-"""Of TLS 1.2; those of TLS 1.3 are all of that kind."""
+MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
+"""Of TLS 1.2, as OpenSSL writes them; those of TLS 1.3 are all of that kind."""
+_FLIGHTS = 3
+"""So many times each side speaks at most before both have what they need (RFC 5246 7.3)."""
 
 
 def make_server_context(settings: TlsSettings) -> ssl.SSLContext:
@@ -39,10 +45,60 @@ def make_client_context(settings: TlsSettings, peer: PeerTls) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """Our own certificate, as a peer sees it."""
+
+    ends_at: datetime
+    """The end of its validity."""
+    mistrust: str
+    """Why one who trusts our authorities only does not trust it; empty where they do."""
+
+
+def read_certificate(settings: TlsSettings) -> Certificate:
+    """Read our certificate by shaking hands with ourselves.
+
+    Raises
+    ------
+    UnusableTls
+        It is not valid now, or a file cannot be used.
+    """
+    server = _make_context(ssl.PROTOCOL_TLS_SERVER, settings)
+    client = _make_context(ssl.PROTOCOL_TLS_CLIENT, settings)
+    client.check_hostname = False
+    mistrust = ""
+    try:
+        _shake_hands(client, server)
+    except ssl.SSLCertVerificationError as error:
+        mistrust = error.verify_message
+    # Who trusts the certificate itself is told what stands in it.
+    client.load_verify_locations(settings.certificate)
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        ends = _shake_hands(client, server)
+    except ssl.SSLCertVerificationError as error:
+        message = f"certificate {settings.certificate} of [node.tls]: {error.verify_message}"
+        raise UnusableTls(message) from error
+    ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC)
+    return Certificate(ends_at=ends_at, mistrust=mistrust)
+
+
+def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> str:
+    """Let a client look at a server in memory, and give the end of the server's certificate."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server)
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (ours, theirs) * _FLIGHTS:
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    certificate = ours.getpeercert() or {}
+    return str(certificate["notAfter"])
+
+
 def _make_context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    context.minimum_version = MINIMUM_VERSION
+    context.set_ciphers(CIPHERS)
     try:
         context.load_cert_chain(settings.certificate, settings.key)
         context.load_verify_locations(settings.authorities)

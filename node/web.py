@@ -86,7 +86,7 @@ def _answer(checks: Iterable[Check]) -> JSONResponse:
     """Say how the checks came out; one that is bad makes it 503."""
     done = list(checks)
     bad = any(check.verdict is Verdict.BAD for check in done)
-    content = {check.name: check.detail for check in done}
+    content = {check.name: "; ".join(filter(None, (check.detail, check.limit))) for check in done}
     return JSONResponse(content, status_code=503 if bad else 200)
 
 

@@ -112,6 +112,14 @@ class Catalog:
         with self._database.read() as session:
             return set(session.scalars(select(InstanceRow.path).filter_by(series_uid=series_uid)))
 
+    def last_received(self) -> dict[str, datetime]:
+        """Give when the last instance came, by the calling AE title that began its series."""
+        statement = select(
+            SeriesRow.calling_ae_title, func.max(SeriesRow.last_received_at)
+        ).group_by(SeriesRow.calling_ae_title)
+        with self._database.read() as session:
+            return {row[0]: row[1] for row in session.execute(statement)}
+
     def content_digest(self, series_uid: str) -> str:
         """Give the digest of what the series holds now, as `JobRecord.content_digest` has it."""
         with self._database.read() as session:

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,6 +72,34 @@ class Database:
             session.begin(),
         ):
             yield session
+
+    def describe(self) -> str:
+        """Say which database it is, and how it keeps its journal or which version it has."""
+        if self.dialect == "sqlite":
+            query, what = "PRAGMA journal_mode", "journal mode"
+        else:
+            query, what = "SHOW server_version", "version"
+        with self.read() as session:
+            return f"{self.dialect}, {what} {session.scalar(text(query))}"
+
+    def check_writable(self) -> None:
+        """Begin to write, and change nothing.
+
+        Raises
+        ------
+        DatabaseError
+            It can only be read, or is locked.
+        """
+        with self.write() as session:
+            session.execute(text("UPDATE tick SET attempts = attempts WHERE name IS NULL"))
+
+    def read_clock(self) -> datetime | None:
+        """Give the time of the database's machine; none where that is this one."""
+        if self.dialect == "sqlite":
+            return None
+        with self.read() as session:
+            told: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+            return told
 
     def check_schema(self) -> None:
         """Check that the tables are those that this version needs.

@@ -6,23 +6,23 @@ does in ``docker/compose.yaml``. Only loopback is reached.
 """
 
 import re
-import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Page
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, StreamingResponse
 
 from benchmarks.peers import find_free_port
+from benchmarks.viewers.browser import open_page
 from benchmarks.viewers.voxels import viewers_folder
 
 OHIF_VERSION = "3.13.2"
@@ -40,20 +40,17 @@ _ISOLATED = {
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
 """OHIF decodes in workers that share memory."""
-_CHROMIUM = (
-    "--no-sandbox",
-    "--disable-quic",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-)
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length"}
-_HIDE_TOUR = ".shepherd-modal-overlay-container, .shepherd-element { display: none !important }"
-_LIMIT_MS = 60_000
+_HIDE = (
+    ".shepherd-modal-overlay-container, .shepherd-element,"
+    " div:has(> [data-cy^=cine-player]) { display: none !important }"
+)
+"""A tour for beginners, and buttons that lie over the pictures."""
+_PANE = '[data-cy="viewport-pane"]'
 _NUMBER = re.compile(r"^([A-Z][A-Za-z ]+)\n+(-?[\d.]+)(?:\s*(?:HU|mm\u00b3))?$", re.MULTILINE)
 """A title and a number in a table of OHIF."""
-_SEGMENTS = "services.segmentationService.getSegmentations()[0]"
+_SEGMENTATIONS = "services.segmentationService.getSegmentations()"
+_SEGMENTS = f"{_SEGMENTATIONS}.at(-1)"
 _READ_SEGMENTS = f"""() => {{
   const segmentation = {_SEGMENTS};
   const viewport = services.viewportGridService.getActiveViewportId();
@@ -62,10 +59,19 @@ _READ_SEGMENTS = f"""() => {{
     label: segment.label,
     color: Array.from(services.segmentationService.getSegmentColor(
       viewport, segmentation.segmentationId, segment.segmentIndex)).slice(0, 3),
-    statistics: Object.fromEntries(Object.values(segment.cachedStats.namedStats)
-      .map(one => [one.name, one.value])),
   }}));
 }}"""
+_READ_STATISTICS = f"""number => Object.fromEntries(
+  Object.values({_SEGMENTS}.segments[number].cachedStats.namedStats)
+    .map(one => [one.name, one.value]))"""
+_READ_CONTOURS = f"""() => Array.from(
+  {_SEGMENTS}.representationData.Contour.annotationUIDsMap, ([number, uids]) => [
+    number, Array.from(uids, uid => Array.from(
+      cornerstoneTools.annotation.state.getAnnotation(uid).data.contour.polyline,
+      point => Array.from(point)))])"""
+_HAS_SCAN = """() => services.cornerstoneViewportService
+  .getCornerstoneViewport(services.viewportGridService.getActiveViewportId())
+  .getImageIds().every(id => cornerstone.cache.getImage(id))"""
 _DRAWN = "cornerstoneTools.annotation.state.getAllAnnotations()" + (
     ".filter(one => one.metadata.toolName === 'DICOMSRDisplay')"
 )
@@ -173,14 +179,14 @@ _READ_IMAGE = """() => {
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSegment:
-    """A segment as OHIF has it."""
+    """A segment, or a structure of an RTSTRUCT, as OHIF lists it."""
 
     number: int
     label: str
     color: tuple[int, int, int]
-    statistics: dict[str, Any]
+    statistics: dict[str, Any] = field(default_factory=dict)
     """What OHIF has computed of its voxels: ``count``, ``volume`` in mm3, ``mean`` in HU, ..."""
-    displayed: dict[str, float]
+    displayed: dict[str, float] = field(default_factory=dict)
     """The numbers in its table, as they stand there, by their title."""
 
 
@@ -215,7 +221,7 @@ class Ohif:
     def open_study(self, study_uid: str) -> None:
         """Open a study, and wait until its first image is shown."""
         self.page.goto(f"{self.origin}/viewer?StudyInstanceUIDs={study_uid}")
-        self.page.add_style_tag(content=_HIDE_TOUR)
+        self.page.add_style_tag(content=_HIDE)
         self.page.locator('[data-cy="viewport-overlay-bottom-right"]').first.wait_for()
         self._wait_for_image("CT")
 
@@ -224,31 +230,41 @@ class Ohif:
         series = self.page.locator('[data-cy^="study-browser-thumbnail"]')
         series.filter(has_text=re.compile(rf"^\s*{modality}")).first.dblclick()
 
-    def show_segmentation(self) -> list[ShownSegment]:
-        """Show the segmentation, and read all that OHIF says of its segments."""
+    def show_segments(self, modality: str) -> list[ShownSegment]:
+        """Show a segmentation or a structure set, and read the list of its segments."""
         self.page.locator('[data-cy="panelSegmentation-btn"]').click()
-        self.show("SEG")
-        rows = self.page.locator('[data-cy="data-row"]')
-        rows.first.wait_for()
+        shown = self.page.evaluate(f"{_SEGMENTATIONS}.length")
+        self.show(modality)
+        self.page.wait_for_function(f"{_SEGMENTATIONS}.length > {shown}")
+        self.page.locator('[data-cy="data-row"]').first.wait_for()
+        return [
+            ShownSegment(number=one["number"], label=one["label"], color=tuple(one["color"]))
+            for one in self.page.evaluate(_READ_SEGMENTS)
+        ]
+
+    def measure(self, segments: Sequence[ShownSegment]) -> list[ShownSegment]:
+        """Let OHIF measure segments that are shown, and read what it has computed."""
+        self.page.wait_for_function(_HAS_SCAN)
         # OHIF measures when somebody has drawn; nobody has, so it is told so.
         trigger = "cornerstoneTools.segmentation.triggerSegmentationEvents"
         self.page.evaluate(f"{trigger}.triggerSegmentationDataModified({_SEGMENTS}.segmentationId)")
         self.page.wait_for_function(
-            f"Object.values({_SEGMENTS}.segments).every(one => one.cachedStats.namedStats)"
+            f"numbers => numbers.every(one => {_SEGMENTS}.segments[one].cachedStats.namedStats)",
+            arg=[one.number for one in segments],
         )
-        segments = self.page.evaluate(_READ_SEGMENTS)
         return [
-            ShownSegment(
-                number=one["number"],
-                label=one["label"],
-                color=tuple(one["color"]),
-                statistics=one["statistics"],
-                displayed=self._read_table(one["label"]),
-            )
+            replace(one, statistics=self.page.evaluate(_READ_STATISTICS, one.number))
             for one in segments
         ]
 
-    def _read_table(self, label: str) -> dict[str, float]:
+    def read_contours(self) -> dict[int, list[list[list[float]]]]:
+        """Read the contours that are shown: of each structure lists of points in patient space."""
+        self.page.wait_for_function(
+            f"{_SEGMENTS}.representationData.Contour.annotationUIDsMap?.size > 0"
+        )
+        return dict(self.page.evaluate(_READ_CONTOURS))
+
+    def read_table(self, label: str) -> dict[str, float]:
         """Read the table that comes up beside the row of a segment."""
         row = self.page.locator('[data-cy="data-row"]').get_by_text(label, exact=True)
         self.page.mouse.move(100, 700)
@@ -296,9 +312,19 @@ class Ohif:
         return ShownImage(size=(seen["rows"], seen["columns"]), mean=seen["mean"])
 
     def jump_to(self, label: str) -> None:
-        """Go to the middle of a segment, with its table beside it."""
+        """Go to the middle of a segment, and wait until it has ceased to flash."""
         self.page.locator('[data-cy="data-row"]').get_by_text(label, exact=True).click()
-        self._read_table(label)
+        self.page.wait_for_timeout(1000)
+
+    def split(self) -> None:
+        """Show two viewports, one above the other; the upper one goes on with what is shown."""
+        self.page.locator('[data-cy="Layout"]').click()
+        self.page.locator('[data-cy="Layout-0-1"]').click()
+        self.page.locator(_PANE).nth(1).wait_for()
+
+    def choose(self, pane: int) -> None:
+        """Choose the viewport that all that follows is about."""
+        self.page.locator(_PANE).nth(pane).click()
 
     def picture(self, path: Path) -> None:
         """Save what is seen."""
@@ -308,23 +334,5 @@ class Ohif:
 @contextmanager
 def open_ohif(archive_url: str) -> Iterator[Ohif]:
     """Open OHIF in headless Chromium, which reaches nothing but the archive."""
-    with serve_ohif(archive_url) as origin, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=list(_CHROMIUM)
-        )
-        try:
-            context = browser.new_context(
-                viewport={"width": 1280, "height": 800}, service_workers="block"
-            )
-            context.set_default_timeout(_LIMIT_MS)
-
-            def only_ours(route: Route) -> None:
-                if route.request.url.startswith((origin, "blob:", "data:")):
-                    route.continue_()
-                else:
-                    route.abort()
-
-            context.route("**/*", only_ours)
-            yield Ohif(page=context.new_page(), origin=origin)
-        finally:
-            browser.close()
+    with serve_ohif(archive_url) as origin, open_page(origin) as page:
+        yield Ohif(page=page, origin=origin)

@@ -1,5 +1,6 @@
 """OHIF in Chromium shows what we write, and its own numbers are ours."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,12 @@ from benchmarks.viewing import (
     show_report,
     show_segmentation,
 )
-from config.results import ResultRole
+from config.results import ProfileSettings, ResultRole, SegmentationForm
+from dicom_io.ct import CtIdentity
+
+_OTHER_FORMS = ProfileSettings(
+    objects=(ResultRole.SEG, ResultRole.RTSTRUCT), segmentation=SegmentationForm.LABELMAP
+)
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]
 
@@ -44,6 +50,11 @@ class Seen:
     rejected: ShownImage
     page: Dataset
     """What `rejected` should be."""
+    other: Study
+    """The same scan, with a LABELMAP and a structure set."""
+    labelmap: list[ShownSegment]
+    structures: list[ShownSegment]
+    contours: dict[int, list[list[list[float]]]]
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +67,33 @@ def seen(tmp_path_factory, program) -> Seen:
         pytest.skip("OHIF is not installed (docker/install-viewers installs it)")
     folder = tmp_path_factory.mktemp("ohif")
     study = make_study(folder / "study")
+    other = make_study(folder / "other", {"other": _OTHER_FORMS}, identity=CtIdentity.from_seed(2))
     rejected_uid, rejected = make_rejected(folder / "rejected")
     with (
-        archive_of(folder / "orthanc", [*study.files, *rejected]) as archive,
+        archive_of(folder / "orthanc", [*study.files, *other.files, *rejected]) as archive,
         open_ohif(archive.root) as ohif,
     ):
         segments = show_segmentation(ohif, study, folder)
         findings = show_report(ohif, study, folder)
         drawn = ohif.read_drawn_texts()
+        overlay = show_overlay(ohif, study, folder)
+        ohif.open_study(other.source.study_instance_uid)
+        background, *labelmap = ohif.show_segments("SEG")
+        labelmap = [background, *ohif.measure(labelmap)]
+        structures = ohif.show_segments("RTSTRUCT")
+        contours = ohif.read_contours()
         return Seen(
             study=study,
             segments=segments,
             findings=findings,
             drawn=drawn,
-            overlay=show_overlay(ohif, study, folder),
+            overlay=overlay,
             rejected=show_rejected(ohif, rejected_uid, folder),
             page=_read_page(rejected),
+            other=other,
+            labelmap=labelmap,
+            structures=structures,
+            contours=contours,
         )
 
 
@@ -81,11 +103,36 @@ def _read_page(rejected: list[Path]) -> Dataset:
 
 
 def test_segments_have_their_names_and_colors(seen: Seen):
-    written = seen.study.result(ResultRole.SEG).SegmentSequence
-    assert [segment.label for segment in seen.segments] == [one.SegmentLabel for one in written]
-    for segment, one in zip(seen.segments, written, strict=True):
+    _check_names_and_colors(seen.segments, seen.study.result(ResultRole.SEG).SegmentSequence)
+
+
+def test_segments_of_a_labelmap_have_their_names_colors_and_voxels(seen: Seen):
+    """The background is listed too; it has no color."""
+    *written, _ = seen.other.result(ResultRole.SEG).SegmentSequence
+    background, *segments = seen.labelmap
+    assert (background.number, background.label) == (0, "Background")
+    _check_names_and_colors(segments, written)
+    regions = (seen.other.findings.liver, *seen.other.findings.lesions)
+    for segment, region in zip(segments, regions, strict=True):
+        assert segment.statistics["count"] == region.voxel_count
+
+
+def _check_names_and_colors(shown: list[ShownSegment], written: Sequence[Dataset]) -> None:
+    assert [segment.label for segment in shown] == [one.SegmentLabel for one in written]
+    for segment, one in zip(shown, written, strict=True):
         color = CIELabColor.from_dicom_value(one.RecommendedDisplayCIELabValue).to_rgb()
         assert segment.color == pytest.approx(color, abs=1)
+
+
+def test_structures_have_their_names_colors_and_contours(seen: Seen):
+    rtstruct = seen.other.result(ResultRole.RTSTRUCT)
+    written = zip(rtstruct.StructureSetROISequence, rtstruct.ROIContourSequence, strict=True)
+    for shown, (roi, drawn) in zip(seen.structures, written, strict=True):
+        assert (shown.number, shown.label) == (roi.ROINumber, roi.ROIName)
+        assert shown.color == tuple(drawn.ROIDisplayColor)
+        contours = [np.reshape(one.ContourData, (-1, 3)) for one in drawn.ContourSequence]
+        for line, contour in zip(seen.contours[shown.number], contours, strict=True):
+            np.testing.assert_allclose(line, contour.astype(float), atol=1e-4)
 
 
 def test_the_numbers_that_ohif_computes_are_ours(seen: Seen):

@@ -51,5 +51,5 @@ def test_what_is_delivered_goes_and_comes_back(make_node, storescp, storescu, sy
     for path in storescp.files():
         path.unlink()
     assert node.hepar("jobs", "retry", str(job.id)).returncode == 0
-    again = wait_until(lambda: len(storescp.files()) == 2 and storescp.files(), "sent again")
+    again = wait_until(lambda: len(storescp.files()) == 3 and storescp.files(), "sent again")
     assert {path.name for path in again} == sent.keys(), "under the same UIDs"

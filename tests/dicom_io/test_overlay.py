@@ -234,7 +234,7 @@ def test_object_says_what_it_is(overlay):
         assert dataset.RecognizableVisualFeatures == "NO"
         assert dataset.LossyImageCompression == "00"
         assert dataset.SeriesNumber == 9102
-        assert dataset.SeriesDescription == "AI liver contours, not reviewed"
+        assert dataset.SeriesDescription == "AI liver pictures, not reviewed"
         assert dataset.ManufacturerModelName == "test-model"
         assert "not reviewed" in dataset.DerivationDescription
         assert dataset.DateOfSecondaryCapture == dataset.ContentDate == "20261120"

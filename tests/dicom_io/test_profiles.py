@@ -10,7 +10,9 @@ import SimpleITK
 from pydicom import dcmread
 
 from config.results import ProfileSettings, ResultRole, ready_made_profiles
+from dicom_io import codes
 from dicom_io.errors import ResultMismatch
+from dicom_io.result_classes import class_of, classes_of
 from dicom_io.results import name_content, write_results
 from dicom_io.segments import plan_segments
 from dicom_io.verify import check_seg
@@ -306,3 +308,31 @@ def test_a_changed_voxel_is_found(whole, everything, tmp_path, name):
             PROFILES[name],
             whole.segmentation.probabilities,
         )
+
+
+def test_each_object_is_filed_under_what_the_table_says(everything):
+    """The conformance statement is made of that table."""
+    for one in everything.files:
+        written, kind = dcmread(one.path), class_of(one.role, PROFILES[one.profiles[0]])
+        assert (written.SOPClassUID, written.Modality) == (kind.sop_class, kind.modality)
+    stated = {kind.sop_class for kind in classes_of(PROFILES.values())}
+    assert {one.sop_class_uid for one in everything.files} == stated
+
+
+def items_of(dataset):
+    """Give each item of each sequence, however deep."""
+    for element in dataset:
+        for item in element.value if element.VR == "SQ" else ():
+            yield item
+            yield from items_of(item)
+
+
+def test_each_private_code_is_listed(everything):
+    written = {
+        (item.CodeValue, item.CodeMeaning)
+        for one in everything.files
+        for item in items_of(dcmread(one.path))
+        if "CodeValue" in item and item.CodingSchemeDesignator == codes.PRIVATE_SCHEME
+    }
+    assert written
+    assert written <= {(code.value, code.meaning) for code in codes.list_codes()}

@@ -44,7 +44,7 @@ def test_summary_shows_planes_and_warns(phantom, findings):
     assert picture.shape == (1050, 1400, 3)
     assert count_near(picture[112:560], LIVER_COLOR) > 1000
     assert count_near(picture[112:560], TUMOR_COLOR) > 200
-    assert count_near(picture[:60], WARNING_COLOR) > 300
+    assert count_near(picture[:100], WARNING_COLOR) > 300
 
 
 def test_doubts_and_what_is_missing_make_a_difference(phantom, findings):
@@ -73,6 +73,6 @@ def test_refusal_says_why_and_shows_nothing_else():
     picture = draw_refusal(["Not evaluable: slices are missing.", "2 missing"], MODEL)
     assert picture.shape == (1050, 1400, 3)
     assert count_near(picture, LIVER_COLOR) == 0
-    assert (picture[112:250] > 128).any()
-    assert not (picture[260:960] > 128).any()
+    assert (picture[132:270] > 128).any()
+    assert not (picture[280:960] > 128).any()
     assert draw_refusal(["word " * 2000], MODEL).shape[0] > 1050

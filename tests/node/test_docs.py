@@ -7,7 +7,6 @@ import pytest
 from typer.main import get_command
 
 from dicom_io.errors import RejectionReason
-from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
 from node.cli import app
 from node.dimse_status import DimseStatus
 from storage.states import JOB_TRANSITIONS
@@ -35,11 +34,6 @@ def test_each_transition_is_in_the_table():
     text = page("reference/job-states.md")
     for (before, after), who in JOB_TRANSITIONS.items():
         assert f"| {before.value} | {after.value} | {who} |" in text
-
-
-@pytest.mark.parametrize("uid", [*ACCEPTED_TRANSFER_SYNTAXES, *STORAGE_SOP_CLASSES])
-def test_what_is_accepted_is_in_the_conformance_statement(uid: str):
-    assert f"| {uid} |" in page("reference/conformance.md")
 
 
 def _commands(command, prefix: str = "hepar"):

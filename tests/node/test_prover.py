@@ -13,6 +13,7 @@ from pydicom.sequence import Sequence
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
@@ -25,6 +26,8 @@ from node.scheduler import Scheduler
 from node.worker import Worker
 from storage.records import ProofRecord
 from storage.states import JobState, ProofState
+
+RESULT_CLASSES = (SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage)
 
 
 @dataclass(kw_only=True)
@@ -40,7 +43,7 @@ class Archive:
 
     def start(self) -> None:
         ae = AE(ae_title="ARCHIVE")
-        for sop_class in (SegmentationStorage, Comprehensive3DSRStorage):
+        for sop_class in RESULT_CLASSES:
             ae.add_supported_context(sop_class, scu_role=True, scp_role=True)
         ae.add_supported_context(StorageCommitmentPushModel)
         ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
@@ -139,7 +142,7 @@ def delivered(hold: Callable[..., Held], archive: Archive, monkeypatch: pytest.M
         Worker(held.services, BoxSegmenter(), threading.Event()).work_once()
         archive.start()
         Scheduler(held.services).deliver("archive")
-        assert len(archive.kept) == 2
+        assert len(archive.kept) == 3
         return held
 
     return make

@@ -156,7 +156,8 @@ def test_an_unsuitable_series_is_rejected_with_its_code(hold, small_ct, free_por
     if code == "MIXED_SERIES":
         assert results == [], "they are of several patients"
         return
-    [result] = results
+    result, picture = results
+    assert (result.role, picture.role) == ("sr", "summary")
     report = dcmread(services.files.result_folder(job.id) / result.path)
     said = report.ContentSequence[-1].ContentSequence[0].ConceptCodeSequence[0]
     assert said.CodeValue == refusal_code(RejectionReason(code)).value

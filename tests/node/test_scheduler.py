@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 import pytest
 from doubles import MODEL, BoxSegmenter
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Comprehensive3DSRStorage, SegmentationStorage
+from pynetdicom.sop_class import (
+    Comprehensive3DSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from config import InferenceSettings, RuleAction, TumorEngine
 from dicom_io.ct import write_ct_series
@@ -27,7 +31,11 @@ class Archive:
     port: int
     title: str = "ARCHIVE"
     status: int = 0x0000
-    classes: tuple[str, ...] = (SegmentationStorage, Comprehensive3DSRStorage)
+    classes: tuple[str, ...] = (
+        SegmentationStorage,
+        Comprehensive3DSRStorage,
+        SecondaryCaptureImageStorage,
+    )
     stored: list[str] = field(default_factory=list)
     free: threading.Event = field(default_factory=threading.Event)
     """It answers when this is set."""
@@ -114,7 +122,7 @@ def test_success_needs_no_words(produced, archive: Archive):
     archive.start()
     state, delivery, error = deliver(produced)
     assert (state, delivery, error) == (JobState.DELIVERED, DeliveryState.DELIVERED, "")
-    assert len(archive.stored) == 2
+    assert len(archive.stored) == 3
     assert "status" not in history(produced)
 
 
@@ -122,7 +130,7 @@ def test_what_is_stored_with_a_warning_is_in_the_history(produced, archive: Arch
     archive.status = 0xB000
     archive.start()
     assert deliver(produced)[:2] == (JobState.DELIVERED, DeliveryState.DELIVERED)
-    assert len(archive.stored) == 2
+    assert len(archive.stored) == 3
     warning = "status 0xB000 (Coercion of Data Elements)"
     assert f"archive: seg.dcm: {warning}; sr.dcm: {warning}" in history(produced)
 
