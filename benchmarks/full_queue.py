@@ -31,6 +31,7 @@ from inference.phantom import PhantomSettings, make_phantom
 from node.clock import utc_now
 from node.ingest import Ingest
 from node.log_setup import set_up_logging
+from node.metrics_page import render_metrics
 from node.scheduler import Scheduler
 from node.scp import Receiver
 from node.services import Services, open_services
@@ -126,7 +127,7 @@ def make_series(template: Dataset, count: int) -> Iterator[list[Dataset]]:
 
 def measure(services: Services, template: Dataset, count: int) -> None:
     """Fill the queue, and time each step."""
-    ingest = Ingest(services.files, services.catalog, 0)
+    ingest = Ingest(services.files, services.catalog, 0, services.metrics)
     scheduler = Scheduler(services)
     instances = [one for series in make_series(template, count) for one in series]
     print(f"{count} series, {len(instances)} instances, {services.database.dialect}")
@@ -149,6 +150,7 @@ def measure(services: Services, template: Dataset, count: int) -> None:
     _time("the last page of jobs", lambda: services.jobs.list_jobs(limit=100, offset=count - 100))
     _time("hepar series list", lambda: services.catalog.list_series(limit=100))
     _time("jobs by state", services.jobs.count_by_state)
+    _time("scrape of the metrics", lambda: render_metrics(services))
     _time("retention plan", lambda: services.retention.plan(utc_now()))
     _time("retention finish", services.retention.finish)
     jobs = services.jobs.list_jobs(limit=count)
@@ -182,7 +184,11 @@ def send(services: Services, template: Dataset, count: int, senders: int) -> Non
     """Send series by C-STORE, an association each, while the scheduler settles them."""
     settings = services.settings
     receiver = Receiver(
-        settings, files=services.files, catalog=services.catalog, proofs=services.proofs
+        settings,
+        files=services.files,
+        catalog=services.catalog,
+        proofs=services.proofs,
+        metrics=services.metrics,
     )
     receiver.start()
     stop = threading.Event()

@@ -24,6 +24,8 @@ from pynetdicom.transport import (
     ThreadedAssociationServer,
 )
 
+from node.metrics import AssociationOutcome
+
 logger = logging.getLogger(__name__)
 
 MAX_STRANGERS = 8
@@ -64,6 +66,18 @@ class HeldBytes:
         """Count bytes no more."""
         with self._lock:
             self._held -= count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What all servers of a receiver have in common."""
+
+    held: HeldBytes
+    """Counts what is received."""
+    is_stranger: Callable[[str], bool]
+    """Whether an address is that of no peer."""
+    tell: Callable[[AssociationOutcome], None]
+    """Told of connections on which no association was asked for."""
 
 
 class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is not typed
@@ -156,7 +170,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is not typed
     def _create_association(self) -> Association:
         assoc = super()._create_association()
         # The event that the first socket has put into the queue counts for this one.
-        guarded = GuardedSocket(assoc, self.request, self.server.held)
+        guarded = GuardedSocket(assoc, self.request, self.server.guard.held)
         assoc.dul.event_queue.get_nowait()
         assoc.dul.socket = guarded
         return assoc
@@ -168,8 +182,7 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdi
     With it, hands are shaken in the thread of each caller, so that a silent one holds up nobody.
     """
 
-    held: HeldBytes
-    is_stranger: Callable[[str], bool]
+    guard: Guard
     daemon_threads = True
     """Else closing the server would wait for the handshakes of silent callers."""
 
@@ -184,10 +197,11 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdi
 
     def verify_request(self, request: socket.socket, client_address: tuple[str, int]) -> bool:
         """Say whether a connection is taken on."""
-        if not self.is_stranger(client_address[0]):
+        if not self.guard.is_stranger(client_address[0]):
             return True
         still_open = sum(1 for one in self._strangers if one.fileno() >= 0)
         if still_open >= MAX_STRANGERS:
+            self.guard.tell(AssociationOutcome.TOO_MANY_STRANGERS)
             return False
         self._strangers.add(request)
         return True
@@ -209,9 +223,10 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdi
             logger.warning(
                 "TLS refused: %s", error, extra={"action": "reject", "address": client_address[0]}
             )
+            self.guard.tell(AssociationOutcome.TLS_FAILED)
             self.shutdown_request(request)
             return None
-        if self.is_stranger(client_address[0]):
+        if self.guard.is_stranger(client_address[0]):
             self._strangers.add(secured)
         return secured
 
@@ -226,8 +241,7 @@ def start_server(
     address: tuple[str, int],
     handlers: list[Any],
     *,
-    held: HeldBytes,
-    is_stranger: Callable[[str], bool],
+    guard: Guard,
     context: ssl.SSLContext | None = None,
 ) -> GuardedServer:
     """Listen, in a thread.
@@ -240,10 +254,8 @@ def start_server(
         Host and port.
     handlers
         Of its events.
-    held
-        Counts what is received, over all servers.
-    is_stranger
-        Whether an address is that of no peer.
+    guard
+        The same for all servers.
     context
         With our certificate; none means no TLS.
 
@@ -259,6 +271,6 @@ def start_server(
         server_class=GuardedServer,
         request_handler=_Handler,
     )
-    server.held, server.is_stranger = held, is_stranger
+    server.guard = guard
     threading.Thread(target=server.serve_forever, name="accept", daemon=True).start()
     return server

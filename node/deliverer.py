@@ -1,11 +1,13 @@
 """One attempt to deliver the results of a job, and why it failed."""
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.errors import Cause, NodeError
 from node.exchange import send_files
+from node.metrics import Metric
 from node.scu import SentInstance
 from node.services import Services
 from storage.records import DeliveryRecord
@@ -30,6 +32,16 @@ class Attempt:
 
 def send_results(services: Services, delivery: DeliveryRecord) -> Attempt:
     """Send the results of a job to a destination, those of its profile."""
+    begin = time.perf_counter()
+    attempt = _send(services, delivery)
+    seconds, name = time.perf_counter() - begin, delivery.destination
+    services.metrics.observe(Metric.DELIVERY_DURATION, seconds, destination=name)
+    outcome = "delivered" if attempt.cause is None else attempt.cause.value
+    services.metrics.count(Metric.DELIVERY_ATTEMPTS, destination=name, outcome=outcome)
+    return attempt
+
+
+def _send(services: Services, delivery: DeliveryRecord) -> Attempt:
     peer = services.settings.destinations[delivery.destination]
     folder = services.files.result_folder(delivery.job_id)
     results = services.jobs.results(delivery.job_id, delivery.profile)

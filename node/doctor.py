@@ -1,6 +1,5 @@
 """``hepar doctor``: find out whether this node is fit to work."""
 
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from inference.phantom import PhantomSettings, make_phantom
 from inference.segment import Segmenter, load_segmenter
 from node.clock import utc_now
 from node.doctor_network import check_clocks, check_peers, check_ports, check_tls
-from node.health import DEAD_AFTER, Check, Verdict, check_running
+from node.health import DEAD_AFTER, Check, Verdict, check_disk, check_running
 from node.services import Services, open_services
 from storage.errors import SchemaOutdated, StorageError
 
@@ -34,7 +33,7 @@ def check_node(settings: Settings, *, quick: bool = False) -> Iterator[Check]:
     """
     yield _check_rules(settings)
     yield from _check_model(settings, quick=quick)
-    yield _check_disk(settings)
+    yield check_disk(settings)
     yield from check_tls(settings.node)
     running: frozenset[str] = frozenset()
     called: dict[str, datetime] = {}
@@ -101,21 +100,6 @@ def _check_speed(segmenter: Segmenter) -> Check:
     slices, rows, columns = BOX.shape
     detail = f"a synthetic CT of {slices} x {rows} x {columns} voxels in {seconds:.1f} s"
     return Check(name="speed", verdict=Verdict.GOOD, detail=detail)
-
-
-def _check_disk(settings: Settings) -> Check:
-    folder = settings.data_dir
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    detail = f"{free / 1e9:.1f} GB free for {settings.data_dir}"
-    least = settings.receive.min_free_bytes
-    return Check(
-        name="disk",
-        verdict=Verdict.BAD if free < least else Verdict.GOOD,
-        detail=detail,
-        limit=f"at least {least / 1e9:g} GB",
-    )
 
 
 def _check_database(services: Services) -> Iterator[Check]:

@@ -1,6 +1,7 @@
 """Whether the node runs: what health checks and the doctor ask."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -10,6 +11,7 @@ from node.clock import utc_now
 from node.roles import BEAT_S, Role
 from node.services import open_services
 from storage.errors import StorageError
+from storage.records import RoleBeat
 
 DEAD_AFTER = timedelta(seconds=5 * BEAT_S)
 
@@ -59,6 +61,38 @@ def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterato
     except StorageError as error:
         yield Check(name="roles", verdict=down, detail=str(error))
         return
+    yield from _check_roles(beats, down)
+
+
+def check_ready(settings: Settings) -> Iterator[Check]:
+    """Check that what is sent now is taken and worked on: disk, database, each role."""
+    yield check_disk(settings)
+    try:
+        with open_services(settings) as services:
+            beats = services.heartbeats.list_beats()
+    except StorageError as error:
+        yield Check(name="database", verdict=Verdict.BAD, detail=str(error))
+        return
+    yield Check(name="database", verdict=Verdict.GOOD, detail="answers")
+    yield from _check_roles(beats, Verdict.BAD)
+
+
+def check_disk(settings: Settings) -> Check:
+    """Check that instances are not refused for want of space."""
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    least = settings.receive.min_free_bytes
+    return Check(
+        name="disk",
+        verdict=Verdict.BAD if free < least else Verdict.GOOD,
+        detail=f"{free / 1e9:.1f} GB free for {settings.data_dir}",
+        limit=f"at least {least / 1e9:g} GB",
+    )
+
+
+def _check_roles(beats: Collection[RoleBeat], down: Verdict) -> Iterator[Check]:
     now = utc_now()
     # One from the future is older than the clock, which was set back since.
     alive = {beat.role: beat.detail for beat in beats if abs(now - beat.beat_at) < DEAD_AFTER}

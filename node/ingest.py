@@ -5,9 +5,11 @@ from typing import Protocol
 from dicom_io.errors import MismatchingInstance
 from dicom_io.headers import read_header
 from node.clock import utc_now
+from node.metrics import Metric, Metrics
 from storage.catalog import Catalog
 from storage.files import FileStore
 from storage.records import StoredFile
+from storage.states import AddOutcome
 
 
 class OnInstance(Protocol):
@@ -32,12 +34,17 @@ class Ingest:
         The stores.
     min_free_bytes
         Disk space that must remain free.
+    metrics
+        Where they are counted.
     """
 
-    def __init__(self, files: FileStore, catalog: Catalog, min_free_bytes: int) -> None:
+    def __init__(
+        self, files: FileStore, catalog: Catalog, min_free_bytes: int, metrics: Metrics
+    ) -> None:
         self._files = files
         self._catalog = catalog
         self._min_free_bytes = min_free_bytes
+        self._metrics = metrics
 
     def store(
         self, content: bytes, *, sop_class_uid: str, sop_instance_uid: str, ae_title: str
@@ -61,15 +68,17 @@ class Ingest:
             It is something else (PS3.4 B.2.3: 0xA9xx).
         dicom_io.errors.UndecodableInstance, dicom_io.errors.InvalidUid
         """
-        stored = self._store(content, sop_class_uid, sop_instance_uid, ae_title)
+        stored, outcome = self._store(content, sop_class_uid, sop_instance_uid, ae_title)
         # An earlier copy may have been removed just before our row said that it is wanted again.
         # From now on the row says so, so the next copy stays.
         while not self._files.absolute(stored.relative_path).exists():
-            stored = self._store(content, sop_class_uid, sop_instance_uid, ae_title)
+            stored, _ = self._store(content, sop_class_uid, sop_instance_uid, ae_title)
+        self._metrics.count(Metric.RECEIVED_INSTANCES, source=ae_title, outcome=outcome.value)
+        self._metrics.count(Metric.RECEIVED_BYTES, len(content), source=ae_title)
 
     def _store(
         self, content: bytes, sop_class_uid: str, sop_instance_uid: str, ae_title: str
-    ) -> StoredFile:
+    ) -> tuple[StoredFile, AddOutcome]:
         self._files.check_free(self._min_free_bytes + len(content))
         spooled = self._files.spool(content)
         try:
@@ -81,7 +90,7 @@ class Ingest:
             stored = self._files.commit_instance(spooled, header)
         finally:
             spooled.unlink(missing_ok=True)
-        self._catalog.add_instance(
+        outcome = self._catalog.add_instance(
             header,
             path=stored.relative_path,
             sha256=stored.sha256,
@@ -89,4 +98,4 @@ class Ingest:
             calling_ae_title=ae_title,
             now=utc_now(),
         )
-        return stored
+        return stored, outcome

@@ -140,7 +140,7 @@ def _retrieve(services: Services, peer: AnyPeer, key: Dataset, retrieval: Retrie
         move(settings.node, peer, key)
         return
     receive = settings.receive
-    ingest = Ingest(services.files, services.catalog, receive.min_free_bytes)
+    ingest = Ingest(services.files, services.catalog, receive.min_free_bytes, services.metrics)
     classes = (*STORAGE_SOP_CLASSES, *receive.extra_sop_classes)
     syntaxes = dict.fromkeys(classes, ACCEPTED_TRANSFER_SYNTAXES)
     get(settings.node, peer, key, syntaxes, partial(ingest.store, ae_title=peer.ae_title))

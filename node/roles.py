@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from config import Settings
@@ -16,6 +17,7 @@ from node.clock import utc_now
 from node.log_setup import set_up_logging
 
 if TYPE_CHECKING:
+    from node.metrics import Metrics
     from node.services import Services
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
     supervised
         Whether standard input is a pipe of the supervisor whose end means: stop.
     """
+    from node.metrics_files import FOLDER, publishing
     from node.services import open_services
 
     set_up_logging(settings.log, role=role.value)
@@ -59,7 +62,8 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
     services = open_services(settings)
     logger.info("role starts", extra={"action": "start", "pid": os.getpid()})
     try:
-        _RUN[role](services, stop)
+        with publishing(services.metrics, services.files.data_dir / FOLDER, role.value):
+            _RUN[role](services, stop)
     finally:
         # Else the signs of life would go on, and nobody would start the role again.
         stop.set()
@@ -96,6 +100,7 @@ def _beat(
 
 
 def _run_receiver(services: "Services", stop: threading.Event) -> None:
+    from node.metrics import Metric
     from node.scp import Receiver
 
     receiver = Receiver(
@@ -103,8 +108,12 @@ def _run_receiver(services: "Services", stop: threading.Event) -> None:
         files=services.files,
         catalog=services.catalog,
         proofs=services.proofs,
+        metrics=services.metrics,
     )
     receiver.start()
+    services.metrics.watch(
+        Metric.ASSOCIATIONS_OPEN, lambda: len(receiver.associations()), host=socket.gethostname()
+    )
     _beat(services, Role.RECEIVER, stop)
     stop.wait()
     receiver.stop()
@@ -122,8 +131,19 @@ def _run_worker(services: "Services", stop: threading.Event) -> None:
     from node.worker import load_worker
 
     worker = load_worker(services, stop)
+    _watch_device_memory(services.metrics)
     _beat(services, Role.WORKER, stop)
     worker.run()
+
+
+def _watch_device_memory(metrics: "Metrics") -> None:
+    from inference.device_memory import list_device_memory
+    from node.metrics import Metric
+
+    for device in list_device_memory():
+        labels = {"host": socket.gethostname(), "device": str(device.index)}
+        metrics.watch(Metric.DEVICE_MEMORY_USED, device.used_bytes, **labels)
+        metrics.watch(Metric.DEVICE_MEMORY, partial(float, device.total_bytes), **labels)
 
 
 def _run_web(services: "Services", stop: threading.Event) -> None:

@@ -30,6 +30,7 @@ from node.deliverer import Attempt, send_results
 from node.errors import Cause
 from node.janitor import Janitor
 from node.lease import LeaseKeeper
+from node.metrics import Metric
 from node.poller import Poller
 from node.prover import Prover
 from node.retry import next_attempt_at
@@ -276,6 +277,10 @@ class Scheduler:
 
     def _record_proof(self, proof: ProofRecord, destination: str, problem: str) -> None:
         now = utc_now()
+        outcome = "not proven" if problem else "proven"
+        self._services.metrics.count(
+            Metric.PROOF_ATTEMPTS, destination=destination, outcome=outcome
+        )
         if not problem:
             self._services.proofs.proven(proof.delivery_id, self._owner, now=now)
             return

@@ -14,16 +14,18 @@ from weakref import WeakSet
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from config import PeerSettings, Settings
 from dicom_io.errors import InvalidUid, MismatchingInstance, UndecodableInstance
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
-from node.acceptor import GuardedServer, HeldBytes, start_server
+from node.acceptor import Guard, GuardedServer, HeldBytes, start_server
 from node.clock import utc_now
 from node.commitment import handle_report
 from node.dimse_status import DimseStatus, status_response
 from node.ingest import Ingest, OnInstance
+from node.metrics import AssociationOutcome, Metric, Metrics
 from node.tls import make_server_context
 from node.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.catalog import Catalog
@@ -33,20 +35,35 @@ from storage.proofs import Proofs
 
 logger = logging.getLogger(__name__)
 
+_ACCEPTED = 0x00
 _REJECTED_PERMANENT = 0x01
 _SERVICE_USER = 0x01
 _CALLING_AE_TITLE_NOT_RECOGNIZED = 0x03
+_OUTCOMES = {
+    (_SERVICE_USER, _CALLING_AE_TITLE_NOT_RECOGNIZED): AssociationOutcome.CALLING_UNKNOWN,
+    (_SERVICE_USER, 0x07): AssociationOutcome.CALLED_UNKNOWN,
+    (0x03, 0x02): AssociationOutcome.LIMIT,
+}
+"""By source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+_STATUS_NAMES = {int(status): status.name for status in DimseStatus}
 
 
 class Receiver:
     """The receiving application entity of the node."""
 
     def __init__(
-        self, settings: Settings, *, files: FileStore, catalog: Catalog, proofs: Proofs
+        self,
+        settings: Settings,
+        *,
+        files: FileStore,
+        catalog: Catalog,
+        proofs: Proofs,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._proofs = proofs
-        self._ingest = Ingest(files, catalog, settings.receive.min_free_bytes)
+        self._metrics = metrics
+        self._ingest = Ingest(files, catalog, settings.receive.min_free_bytes, metrics)
         self._servers: list[GuardedServer] = []
         self._reporters: WeakSet[Association] = WeakSet()
         """Associations of archives that are no sources."""
@@ -65,6 +82,7 @@ class Receiver:
         ae = make_acceptor(self._settings)
         handlers = [
             (evt.EVT_REQUESTED, self._check_caller),
+            (evt.EVT_ACSE_SENT, self._count_answer),
             (evt.EVT_C_ECHO, _handle_echo),
             (evt.EVT_C_STORE, self._handle_store),
             (evt.EVT_N_EVENT_REPORT, handle_report, [self._take_report]),
@@ -73,8 +91,11 @@ class Receiver:
             start_server,
             ae,
             handlers=handlers,
-            held=HeldBytes(limit=self._settings.receive.max_held_bytes),
-            is_stranger=self._is_stranger,
+            guard=Guard(
+                held=HeldBytes(limit=self._settings.receive.max_held_bytes),
+                is_stranger=self._is_stranger,
+                tell=self._count_association,
+            ),
         )
         if node.tls is None or not node.tls.only:
             self._servers.append(listen((node.host, node.port)))
@@ -128,6 +149,21 @@ class Receiver:
         )
         event.assoc.kill()
 
+    def _count_answer(self, event: evt.Event) -> None:
+        """Count the answer to a request for an association."""
+        answer = event.primitive
+        if isinstance(answer, A_ASSOCIATE):
+            self._count_association(
+                AssociationOutcome.ACCEPTED
+                if answer.result == _ACCEPTED
+                else _OUTCOMES.get(
+                    (answer.result_source, answer.diagnostic), AssociationOutcome.OTHER
+                )
+            )
+
+    def _count_association(self, outcome: AssociationOutcome) -> None:
+        self._metrics.count(Metric.ASSOCIATIONS, outcome=outcome.value)
+
     def _take_report(self, transaction_uid: str, kept: frozenset[str], problem: str) -> None:
         self._proofs.answered(transaction_uid, kept=kept, problem=problem, now=utc_now())
         logger.info(
@@ -137,6 +173,12 @@ class Receiver:
         )
 
     def _handle_store(self, event: evt.Event) -> Dataset:
+        answer = self._store(event)
+        if answer.Status != DimseStatus.SUCCESS:
+            self._metrics.count(Metric.REFUSED_INSTANCES, status=_STATUS_NAMES[answer.Status])
+        return answer
+
+    def _store(self, event: evt.Event) -> Dataset:
         if event.assoc in self._reporters:
             return status_response(DimseStatus.NOT_AUTHORIZED, "Not a source of this node")
         calling = event.assoc.requestor.ae_title.strip()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from config import Settings
+from node.metrics import Metrics
 from storage.catalog import Catalog
 from storage.database import Database, open_database
 from storage.deliveries import Deliveries
@@ -38,6 +39,8 @@ class Services:
     orphans: Orphans
     ticks: Ticks
     moments: Moments
+    metrics: Metrics
+    """Of this process."""
 
     def __enter__(self) -> Self:
         return self
@@ -70,4 +73,5 @@ def open_services(settings: Settings) -> Services:
         orphans=Orphans(database, files),
         ticks=Ticks(database),
         moments=Moments(database),
+        metrics=Metrics(),
     )

@@ -1,19 +1,22 @@
-"""The web role: a health check for machines and plain job pages for people.
+"""The web role: health checks and metrics for machines, and plain job pages for people.
 
 The pages show no patient data. They have no users and no passwords: keep them on loopback.
 """
 
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.templating import Jinja2Templates
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from node.clock import utc_now
-from node.health import Verdict, check_running
+from node.health import Check, Verdict, check_ready, check_running
+from node.metrics_page import render_metrics
 from node.services import Services
 from storage.errors import NotFound
 
@@ -26,12 +29,7 @@ def build_app(services: Services) -> FastAPI:
     """Build the pages over the stores of a node."""
     app = FastAPI(title="Hepar", docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.get("/healthz")
-    def healthz() -> JSONResponse:
-        checks = list(check_running(services.settings))
-        bad = any(check.verdict is Verdict.BAD for check in checks)
-        content = {check.name: check.detail for check in checks}
-        return JSONResponse(content, status_code=503 if bad else 200)
+    _add_probes(app, services)
 
     @app.get("/", response_class=HTMLResponse)
     def jobs(request: Request) -> Response:
@@ -66,6 +64,30 @@ def build_app(services: Services) -> FastAPI:
         return FileResponse(path, media_type="image/png")
 
     return app
+
+
+def _add_probes(app: FastAPI, services: Services) -> None:
+    """Add what machines ask for."""
+
+    @app.get("/healthz")
+    def healthz() -> JSONResponse:
+        return _answer(check_running(services.settings))
+
+    @app.get("/readyz")
+    def readyz() -> JSONResponse:
+        return _answer(check_ready(services.settings))
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(render_metrics(services), media_type=CONTENT_TYPE_LATEST)
+
+
+def _answer(checks: Iterable[Check]) -> JSONResponse:
+    """Say how the checks came out; one that is bad makes it 503."""
+    done = list(checks)
+    bad = any(check.verdict is Verdict.BAD for check in done)
+    content = {check.name: "; ".join(filter(None, (check.detail, check.limit))) for check in done}
+    return JSONResponse(content, status_code=503 if bad else 200)
 
 
 def _preview(services: Services, job_id: int) -> Path:

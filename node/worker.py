@@ -6,7 +6,8 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from node.clock import utc_now
 from node.errors import JobPutBack, WrongModel
 from node.lease import LeaseKeeper
 from node.log_setup import job_context
+from node.metrics import AttemptOutcome, Metric
 from node.pages import write_refusal_pages
 from node.pipeline import Produced, make_context, run_pipeline
 from node.services import TROUBLE_PAUSE_S, Services
@@ -69,10 +71,12 @@ class Worker:
         job = self._services.jobs.claim(self._name, lease_s=queue.lease_s, now=utc_now())
         if job is None:
             return False
+        begin, outcome = time.perf_counter(), AttemptOutcome.UNFINISHED
         with job_context(job.id), _ended_when_it_hangs(queue.max_job_s):
             try:
-                self._run(job)
+                outcome = self._run(job)
             except (LeaseLost, StaleJob):
+                outcome = AttemptOutcome.LOST
                 logger.warning("job is no longer ours; its result is dropped")
             except JobPutBack as reason:
                 logger.info("job put back: %s", reason, extra={"action": "release"})
@@ -81,6 +85,11 @@ class Worker:
                 # No fault of the job, so it costs it no attempt.
                 self._give_back(job)
                 raise
+            finally:
+                seconds = time.perf_counter() - begin
+                self._services.metrics.observe(
+                    Metric.ATTEMPT_DURATION, seconds, outcome=outcome.value
+                )
         return True
 
     def _give_back(self, job: JobRecord) -> None:
@@ -95,11 +104,11 @@ class Worker:
                 else:
                     return
 
-    def _run(self, job: JobRecord) -> None:
+    def _run(self, job: JobRecord) -> AttemptOutcome:
         jobs, queue = self._services.jobs, self._services.settings.queue
         try:
             with LeaseKeeper(lambda: self._renew(job), queue.lease_s) as lease:
-                self._work(job, lease)
+                return self._work(job, lease)
         except (LeaseLost, StaleJob, JobPutBack):
             raise
         except Exception as error:
@@ -108,12 +117,13 @@ class Worker:
             logger.exception("attempt failed", extra={"action": "attempt-failed"})
             problem = _name_problem(error)
             jobs.fail_attempt(job.id, self._name, problem, queue.max_attempts, utc_now())
+            return AttemptOutcome.FAILED
 
     def _renew(self, job: JobRecord) -> None:
         lease_s = self._services.settings.queue.lease_s
         self._services.jobs.heartbeat(job.id, self._name, lease_s=lease_s, now=utc_now())
 
-    def _work(self, job: JobRecord, lease: LeaseKeeper) -> None:
+    def _work(self, job: JobRecord, lease: LeaseKeeper) -> AttemptOutcome:
         folder = self._services.files.new_result_folder(job.id)
         try:
             self._keep(job, folder, self._produce(job, folder, lease))
@@ -122,9 +132,12 @@ class Worker:
         except LiverNotFound:
             missing = RejectionReason.LIVER_NOT_FOUND
             self._reject(job, folder, missing.sentence, Refusal(missing))
+        else:
+            return AttemptOutcome.PRODUCED
         finally:
             # Kept results have left this folder; what did not get so far is worth nothing.
             shutil.rmtree(folder, ignore_errors=True)
+        return AttemptOutcome.REJECTED
 
     def _produce(self, job: JobRecord, folder: Path, lease: LeaseKeeper) -> Produced:
         def check(step: str, fraction: float) -> None:
@@ -182,6 +195,13 @@ class Worker:
             summary=produced.report,
             now=utc_now(),
         )
+        self._count_results(produced.results)
+        for step, seconds in produced.report["steps_s"].items():
+            self._services.metrics.observe(Metric.STEP_DURATION, seconds, step=step)
+
+    def _count_results(self, results: Sequence[ResultFile | NewResult]) -> None:
+        for result in results:
+            self._services.metrics.count(Metric.RESULTS, role=result.role)
 
     def _reject(self, job: JobRecord, folder: Path, sentence: str, refusal: Refusal) -> None:
         settings = self._services.settings
@@ -193,6 +213,8 @@ class Worker:
             destinations=settings.deliveries,
         )
         self._services.jobs.reject(job.id, self._name, rejection, utc_now())
+        self._services.metrics.count(Metric.REJECTIONS, reason=rejection.reason_code)
+        self._count_results(rejection.results)
 
     def _report(self, job: JobRecord, folder: Path, refusal: Refusal) -> list[NewResult]:
         """Write the report on a series that cannot be evaluated.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, select, true, update
+from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -14,7 +14,7 @@ from storage.leases import due_anew, end_attempt, extend_lease, is_free, is_held
 from storage.proofs import ask_for_proof, confirm_if_proven
 from storage.records import DeliveryRecord, Destinations, JobRecord
 from storage.states import DeliveryState, FailureCode, JobState
-from storage.tables import DeliveryRow, JobRow, ResultRow
+from storage.tables import DeliveryRow, JobRow, ResultRow, UtcDateTime
 from storage.transitions import (
     Step,
     check_content,
@@ -168,6 +168,24 @@ class Deliveries:
         statement = select(DeliveryRow).filter_by(job_id=job_id).order_by(DeliveryRow.destination)
         with self._database.read() as session:
             return [record_of(DeliveryRecord, row) for row in session.scalars(statement)]
+
+    def count_by_state(self) -> dict[tuple[str, DeliveryState], int]:
+        """Count the deliveries of each destination and state that has any."""
+        key = (DeliveryRow.destination, DeliveryRow.state)
+        statement = select(*key, func.count()).group_by(*key)
+        with self._database.read() as session:
+            return {(row[0], row[1]): row[2] for row in session.execute(statement)}
+
+    def oldest_pending(self) -> dict[str, datetime]:
+        """Give, by destination, when the oldest pending delivery was first tried, or was due."""
+        since = func.coalesce(DeliveryRow.first_attempt_at, DeliveryRow.next_attempt_at)
+        statement = (
+            select(DeliveryRow.destination, func.min(since, type_=UtcDateTime))
+            .where(DeliveryRow.state == DeliveryState.PENDING)
+            .group_by(DeliveryRow.destination)
+        )
+        with self._database.read() as session:
+            return {row[0]: row[1] for row in session.execute(statement)}
 
 
 def add_deliveries(

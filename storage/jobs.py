@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import case, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -27,7 +27,7 @@ from storage.records import (
 )
 from storage.settling import count_removed
 from storage.states import RETRYABLE_STATES, JobState
-from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow
+from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow, UtcDateTime
 from storage.transitions import (
     Step,
     check_content,
@@ -249,6 +249,18 @@ class Jobs:
     def count_by_state(self) -> dict[JobState, int]:
         """Count the jobs of each state that has any."""
         statement = select(JobRow.state, func.count()).group_by(JobRow.state)
+        with self._database.read() as session:
+            return {row[0]: row[1] for row in session.execute(statement)}
+
+    def oldest_by_state(self) -> dict[JobState, datetime]:
+        """Give since when the job waits or runs that has done so for the longest time."""
+        running = JobRow.state == JobState.RUNNING
+        since = case((running, JobRow.started_at), else_=JobRow.updated_at)
+        statement = (
+            select(JobRow.state, func.min(since, type_=UtcDateTime))
+            .where(JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
+            .group_by(JobRow.state)
+        )
         with self._database.read() as session:
             return {row[0]: row[1] for row in session.execute(statement)}
 

@@ -7,7 +7,7 @@ is waited for longer. One that is provably whole is ready at once.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, case, not_, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, not_, or_, select, update
 
 from storage.database import Database
 from storage.missing import describe_missing, is_gapless
@@ -36,6 +36,15 @@ class Patience:
     def over_since(self, now: datetime) -> datetime:
         """Give that of a series that is waited for no longer."""
         return now - timedelta(seconds=max(self.quiet_s, self.max_wait_s))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Series that wait for the same."""
+
+    count: int = 0
+    oldest: datetime | None = None
+    """The last instance of the one that waits the longest; none where there is none."""
 
 
 class OpenSeries:
@@ -138,6 +147,21 @@ class OpenSeries:
         )
         with self._database.write() as session:
             session.execute(statement)
+
+    def summarize(self) -> tuple[Waiting, Waiting]:
+        """Count those that are waited for to be quiet, and those that lack something."""
+        lacks = SeriesRow.waits_for != ""
+        statement = (
+            select(lacks, func.count(), func.min(SeriesRow.last_received_at))
+            .where(not_(SeriesRow.settled), SeriesRow.instance_count > 0)
+            .group_by(lacks)
+        )
+        with self._database.read() as session:
+            found = {
+                bool(row[0]): Waiting(count=row[1], oldest=row[2])
+                for row in session.execute(statement)
+            }
+        return found.get(False, Waiting()), found.get(True, Waiting())
 
 
 def _open_series() -> Select[SeriesRow]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import case, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -163,6 +163,12 @@ class Proofs:
             if row is None:
                 raise NotFound("proof of delivery", delivery_id)
             return record_of(ProofRecord, row)
+
+    def count_by_state(self) -> dict[ProofState, int]:
+        """Count the proofs of each state that has any."""
+        statement = select(ProofRow.state, func.count()).group_by(ProofRow.state)
+        with self._database.read() as session:
+            return {row[0]: row[1] for row in session.execute(statement)}
 
     def list_proofs(self, job_id: int) -> list[tuple[DeliveryRecord, ProofRecord]]:
         """List what is to be proven of a job, by destination."""

@@ -78,7 +78,9 @@ class Receiving:
         settings.data_dir.mkdir()
         upgrade_database(settings.database_url)
         self._services = open_services(settings)
-        self._ingest = Ingest(self._services.files, self._services.catalog, min_free_bytes=0)
+        self._ingest = Ingest(
+            self._services.files, self._services.catalog, 0, self._services.metrics
+        )
         self._series = self.folder / "series"
         self._series.mkdir()
 

@@ -159,12 +159,29 @@ def test_administrator_commands_and_pages(make_node, storescp, storescu, synthet
     assert node.hepar("echo", "archive").returncode == 0
 
     web = f"http://127.0.0.1:{node.settings.web.port}"
-    with urllib.request.urlopen(f"{web}/healthz") as answer:
-        assert answer.status == 200
+    for page in ("healthz", "readyz"):
+        with urllib.request.urlopen(f"{web}/{page}") as answer:
+            assert answer.status == 200
+    counted = [
+        'hepar_associations_total{outcome="accepted"}',
+        'hepar_received_bytes_total{source="SCANNER"}',
+        'hepar_job_attempt_duration_seconds_count{outcome="produced"}',
+        'hepar_delivery_attempts_total{destination="archive",outcome="delivered"}',
+        'hepar_process_starts_total{role="web"}',
+    ]
+    wait_until(lambda: all(_metric(web, name) for name in counted), "the processes are counted")
+    assert _metric(web, 'hepar_role_processes{role="worker"}') == 1
     with urllib.request.urlopen(web) as answer:
         assert "DELIVERED" in answer.read().decode()
     with urllib.request.urlopen(f"{web}/jobs/{job.id}/preview.png") as answer:
         assert answer.read().startswith(b"\x89PNG")
+
+
+def _metric(web: str, series: str) -> float:
+    """Give a value from the node's page of metrics; 0 where it has none."""
+    with urllib.request.urlopen(f"{web}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{series} "))
 
 
 def test_dead_destination_costs_no_second_inference(shared_node, shared_archive, storescu, make_ct):

@@ -11,6 +11,7 @@ from config import Settings
 from dicom_io.ct import write_ct_series
 from dicom_io.headers import read_header
 from inference.phantom import PhantomSettings, make_phantom
+from node.metrics import Metrics
 from node.scp import Receiver
 from node.services import open_services
 from storage.catalog import Catalog
@@ -72,7 +73,8 @@ def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..
         upgrade_database(settings.database_url)
         database = open_database(settings.database_url)
         catalog, proofs = Catalog(database), Proofs(database)
-        receiver = Receiver(settings, files=files, catalog=catalog, proofs=proofs)
+        metrics = Metrics()
+        receiver = Receiver(settings, files=files, catalog=catalog, proofs=proofs, metrics=metrics)
         running.append(receiver)
         return Listening(
             settings=settings,
@@ -80,6 +82,7 @@ def listen(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[..
             port=receiver.start()[0],
             files=files,
             catalog=catalog,
+            metrics=metrics,
         )
 
     yield start

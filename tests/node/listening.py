@@ -12,6 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from config import Settings
+from node.metrics import Metrics
 from node.scp import Receiver
 from storage.catalog import Catalog
 from storage.files import FileStore
@@ -26,6 +27,7 @@ class Listening:
     port: int
     files: FileStore
     catalog: Catalog
+    metrics: Metrics
 
     def associate(self, *contexts, calling: str = "SCANNER", called: str = "HEPAR") -> Association:
         ae = AE(ae_title=calling)

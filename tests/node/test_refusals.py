@@ -140,6 +140,7 @@ def test_an_unsuitable_series_is_rejected_with_its_code(hold, small_ct, free_por
         files=services.files,
         catalog=services.catalog,
         proofs=services.proofs,
+        metrics=services.metrics,
     )
     receiver.start()
     try:

@@ -52,7 +52,11 @@ def resend(over: Held, program: Callable[[str], str]) -> Iterator[Callable[..., 
     """Send files to the receiver with dcmtk's storescu, which stops where one is refused."""
     services = over.services
     receiver = Receiver(
-        services.settings, files=services.files, catalog=services.catalog, proofs=services.proofs
+        services.settings,
+        files=services.files,
+        catalog=services.catalog,
+        proofs=services.proofs,
+        metrics=services.metrics,
     )
     [port] = receiver.start()
 
@@ -242,7 +246,7 @@ def test_success_means_that_it_is_there_however_removal_runs(hold):
 
     thread = threading.Thread(target=run_removal)
     thread.start()
-    ingest = Ingest(services.files, services.catalog, 0)
+    ingest = Ingest(services.files, services.catalog, 0, services.metrics)
     try:
         for _ in range(40):
             path = choice.choice(held.paths)

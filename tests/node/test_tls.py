@@ -87,7 +87,11 @@ def listen(
         upgrade_database(settings.database_url)
         services = open_services(settings)
         receiver = Receiver(
-            settings, files=services.files, catalog=services.catalog, proofs=services.proofs
+            settings,
+            files=services.files,
+            catalog=services.catalog,
+            proofs=services.proofs,
+            metrics=services.metrics,
         )
         running.append(receiver)
         receiver.start()

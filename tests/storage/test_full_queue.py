@@ -66,6 +66,7 @@ def test_settled_series_are_not_looked_at(full: Any, moment: Any) -> None:
         [ready] = full.open_series.list_settleable(Patience(quiet_s=2), moment(100))
         Moments(full.database).mend(moment(-36000))
         full.jobs.release_abandoned(3, moment(0))
+        full.open_series.summarize()
         full.jobs.claim("w2", 30, moment(100))
         full.claim(second=100)
         full.claim_proof(second=100)
