@@ -177,6 +177,12 @@ class ProfileSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _gives_something_always(self) -> "ProfileSettings":
+        if set(self.objects) == {ResultRole.KEY_OBJECTS}:
+            raise ValueError("'key-objects' alone is nothing where there is no lesion; add another")
+        return self
+
+    @model_validator(mode="after")
     def _has_one_summary(self) -> "ProfileSettings":
         if {ResultRole.SUMMARY, ResultRole.OVERLAY} <= set(self.objects):
             raise ValueError("'overlay' begins with the summary; leave 'summary' out")

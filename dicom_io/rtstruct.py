@@ -126,7 +126,7 @@ def build_rtstruct(
     return dataset
 
 
-class _StructureSet(hd.SOPClass):  # type: ignore[misc]
+class _StructureSet(hd.SOPClass):  # type: ignore[misc]  # highdicom is not typed
     """What all objects have in common, as those that highdicom knows."""
 
     def __init__(self, *, source_image: Dataset, **attributes: object) -> None:

@@ -45,6 +45,10 @@ def _send(services: Services, delivery: DeliveryRecord) -> Attempt:
     peer = services.settings.destinations[delivery.destination]
     folder = services.files.result_folder(delivery.job_id)
     results = services.jobs.results(delivery.job_id, delivery.profile)
+    if not results:
+        # Nothing sent must not count as everything accepted.
+        detail = f"job {delivery.job_id} has no results of the profile {delivery.profile!r}"
+        return Attempt(cause=Cause.OURS, detail=detail)
     paths = [folder / result.path for result in results]
     try:
         return _judge(send_files(services.settings.node, peer, paths))

@@ -61,7 +61,7 @@ def write_pages(
         description="Axial slices from head to foot with contours of liver and lesions.",
     )
     draw_montage(volume, labels, slices.path, findings=findings)
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory(dir=folder) as name:
         planes = Figure(
             path=Path(name) / "planes.png",
             caption="Planes through the largest lesion, or through the liver",

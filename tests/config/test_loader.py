@@ -113,6 +113,7 @@ def test_other_variables_with_our_prefix_are_left_alone():
             ["seg_series_number", "must differ"],
         ),
         ("[profiles.x]\nobjects = ['sr']\n", ["profiles.x", "'sr' needs 'seg'"]),
+        ("[profiles.x]\nobjects = ['key-objects']\n", ["profiles.x", "add another"]),
         ("[profiles.x]\nobjects = []\n", ["profiles.x.objects", "at least 1"]),
         ("[profiles.x]\nsegmantation = 'binary'\n", ["profiles.x.segm", "'segmentation'"]),
         (

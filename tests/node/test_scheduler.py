@@ -118,6 +118,18 @@ def history(held) -> str:
     return "\n".join(event.detail for event in held.services.jobs.events(job.id))
 
 
+def test_nothing_sent_is_not_delivered(produced, archive: Archive):
+    """As where a profile was changed, and its results were never made."""
+    archive.start()
+    [job] = produced.services.jobs.list_jobs()
+    with produced.services.jobs._database.write() as session:
+        session.connection().exec_driver_sql("UPDATE delivery SET profile = 'rt'")
+    state, delivery, error = deliver(produced)
+    assert (state, delivery) == (JobState.DELIVERING, DeliveryState.PENDING)
+    assert f"job {job.id} has no results of the profile 'rt'" in error
+    assert archive.stored == []
+
+
 def test_success_needs_no_words(produced, archive: Archive):
     archive.start()
     state, delivery, error = deliver(produced)
