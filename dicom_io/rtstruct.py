@@ -38,7 +38,7 @@ from dicom_io.values import read_text
 from inference.findings import Findings
 from inference.labels import Label
 from inference.volume import Volume
-from inference.wording import NOT_REVIEWED, round_volume_ml
+from inference.wording import NOT_REVIEWED, list_caveats, round_volume_ml
 
 STRUCTURE_SET_LABEL = "AI, not reviewed"
 """What planning systems list a structure set under; 16 characters, as many as an SH may have."""
@@ -245,12 +245,7 @@ def _transfer_syntax(rois: Iterable[_Roi]) -> uid.UID:
 
 def _describe(basis: ResultBasis, findings: Findings) -> str:
     """Say what a planner should know before using the contours."""
-    remark = basis.history.remark
-    sentences = (
-        NOT_REVIEWED,
-        *([f"The series is incomplete: {remark}"] if remark else []),
-        *(f"Doubtful: {doubt.sentence}" for doubt in findings.doubts),
-    )
+    sentences = (NOT_REVIEWED, *list_caveats(findings, basis.history.remark))
     return " ".join(sentences)[:_LONGEST_SHORT_TEXT]
 
 

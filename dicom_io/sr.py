@@ -36,7 +36,7 @@ from dicom_io.segments import SegmentKind, SegmentPlan
 from dicom_io.source_images import SourceImages
 from dicom_io.values import read_text
 from inference.findings import Diameter, Findings, Lesion, Region
-from inference.wording import NOT_REVIEWED, round_volume_ml, summary_sentence
+from inference.wording import NOT_REVIEWED, list_caveats, round_volume_ml, summary_sentence
 
 _PIXEL_CENTER = 0.5
 """Coordinates of SCOORD begin at the corner of the first pixel (PS3.3 C.18.6.1.1)."""
@@ -354,8 +354,7 @@ def _evaluations(basis: ResultBasis, findings: Findings) -> hd.sr.ContainerConte
     coded += [(codes.PLAUSIBILITY, codes.DOUBTS[doubt.code]) for doubt in findings.doubts]
     sentences = (
         summary_sentence(findings),
-        *_remarks(basis),
-        *(f"Doubtful: {doubt.sentence}" for doubt in findings.doubts),
+        *list_caveats(findings, basis.history.remark),
         NOT_REVIEWED,
         f"License of the model weights: {basis.provenance.model.license}",
     )
@@ -393,12 +392,6 @@ def build_evaluations(
         ]
     )
     return container
-
-
-def _remarks(basis: ResultBasis) -> Iterator[str]:
-    remark = basis.history.remark
-    if remark:
-        yield f"The series is incomplete: {remark}"
 
 
 def list_predecessors(

@@ -12,6 +12,7 @@ from inference.manifest import ModelIdentity
 from inference.plane_row import draw_row, row_sizes_px
 from inference.preview_planes import arrange
 from inference.volume import Volume
+from inference.wording import list_caveats
 
 _WIDTH_PX = 1400
 _LEAST_HEIGHT_PX = 1050
@@ -105,8 +106,7 @@ def _begin(title: str, model: ModelIdentity, height: int) -> Page:
 
 def _wrap_remarks(findings: Findings, remark: str) -> list[str]:
     """Give what a reader should know before believing the numbers, in lines."""
-    sentences = [f"The series is incomplete: {remark}"] if remark else []
-    sentences += [f"Doubtful: {doubt.sentence}" for doubt in findings.doubts]
+    sentences = list_caveats(findings, remark)
     return [line for sentence in sentences for line in wrap(sentence, _SIZE, _LEFT_PX)]
 
 

@@ -23,3 +23,17 @@ def summary_sentence(findings: Findings) -> str:
         f"total {round_volume_ml(findings.tumor_volume_ml):g} ml, "
         f"{100 * findings.tumor_burden:.2f} % of the liver; {liver}."
     )
+
+
+def list_caveats(findings: Findings, remark: str) -> list[str]:
+    """Say what a reader should know before believing a result.
+
+    Parameters
+    ----------
+    findings
+        With what is doubtful about them.
+    remark
+        What is known to be missing of the series; may be empty.
+    """
+    incomplete = [f"The series is incomplete: {remark}"] if remark else []
+    return [*incomplete, *(f"Doubtful: {doubt.sentence}" for doubt in findings.doubts)]
