@@ -8,7 +8,7 @@ from node.clock import utc_now
 from node.metrics import Metric, Metrics
 from storage.catalog import Catalog
 from storage.files import FileStore
-from storage.records import StoredFile
+from storage.records import Sender, StoredFile
 from storage.states import AddOutcome
 
 
@@ -47,7 +47,7 @@ class Ingest:
         self._metrics = metrics
 
     def store(
-        self, content: bytes, *, sop_class_uid: str, sop_instance_uid: str, ae_title: str
+        self, content: bytes, *, sop_class_uid: str, sop_instance_uid: str, sender: Sender
     ) -> None:
         """Make file and row durable, the file first: a row never points to nothing.
 
@@ -57,7 +57,7 @@ class Ingest:
             Part-10 file.
         sop_class_uid, sop_instance_uid
             What it was announced as.
-        ae_title
+        sender
             Whom it is from.
 
         Raises
@@ -68,16 +68,18 @@ class Ingest:
             It is something else (PS3.4 B.2.3: 0xA9xx).
         dicom_io.errors.UndecodableInstance, dicom_io.errors.InvalidUid
         """
-        stored, outcome = self._store(content, sop_class_uid, sop_instance_uid, ae_title)
+        stored, outcome = self._store(content, sop_class_uid, sop_instance_uid, sender)
         # An earlier copy may have been removed just before our row said that it is wanted again.
         # From now on the row says so, so the next copy stays.
         while not self._files.absolute(stored.relative_path).exists():
-            stored, _ = self._store(content, sop_class_uid, sop_instance_uid, ae_title)
-        self._metrics.count(Metric.RECEIVED_INSTANCES, source=ae_title, outcome=outcome.value)
-        self._metrics.count(Metric.RECEIVED_BYTES, len(content), source=ae_title)
+            stored, _ = self._store(content, sop_class_uid, sop_instance_uid, sender)
+        self._metrics.count(
+            Metric.RECEIVED_INSTANCES, source=sender.ae_title, outcome=outcome.value
+        )
+        self._metrics.count(Metric.RECEIVED_BYTES, len(content), source=sender.ae_title)
 
     def _store(
-        self, content: bytes, sop_class_uid: str, sop_instance_uid: str, ae_title: str
+        self, content: bytes, sop_class_uid: str, sop_instance_uid: str, sender: Sender
     ) -> tuple[StoredFile, AddOutcome]:
         self._files.check_free(self._min_free_bytes + len(content))
         spooled = self._files.spool(content)
@@ -90,12 +92,4 @@ class Ingest:
             stored = self._files.commit_instance(spooled, header)
         finally:
             spooled.unlink(missing_ok=True)
-        outcome = self._catalog.add_instance(
-            header,
-            path=stored.relative_path,
-            sha256=stored.sha256,
-            size_bytes=stored.size_bytes,
-            calling_ae_title=ae_title,
-            now=utc_now(),
-        )
-        return stored, outcome
+        return stored, self._catalog.add_instance(header, stored, sender, utc_now())

@@ -15,6 +15,7 @@ from node.identifiers import instances_of, named_instances, series_to_pull
 from node.ingest import Ingest
 from node.query import move
 from node.services import Services
+from storage.records import Sender
 
 BATCH = 64
 """So many instances are named in one request; an interrupted pull repeats no more than these."""
@@ -143,4 +144,4 @@ def _retrieve(services: Services, peer: AnyPeer, key: Dataset, retrieval: Retrie
     ingest = Ingest(services.files, services.catalog, receive.min_free_bytes, services.metrics)
     classes = (*STORAGE_SOP_CLASSES, *receive.extra_sop_classes)
     syntaxes = dict.fromkeys(classes, ACCEPTED_TRANSFER_SYNTAXES)
-    get(settings.node, peer, key, syntaxes, partial(ingest.store, ae_title=peer.ae_title))
+    get(settings.node, peer, key, syntaxes, partial(ingest.store, sender=Sender(peer.ae_title)))

@@ -11,16 +11,19 @@ import random
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
+from pydicom.dataset import Dataset
 
 from config import RuleAction, Settings
 from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
+from dicom_io.page_source import describe_instance
 from dicom_io.rules import Decision, decide
 from inference.identity import identify
 from inference.manifest import ModelIdentity
@@ -37,7 +40,13 @@ from node.retry import next_attempt_at
 from node.services import TROUBLE_PAUSE_S, Services
 from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob
 from storage.open_series import Patience
-from storage.records import DeliveryRecord, NewJob, ProofRecord, SeriesRecord
+from storage.records import (
+    DeliveryRecord,
+    NewJob,
+    ProofRecord,
+    SeriesDescription,
+    SeriesRecord,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -140,15 +149,15 @@ class Scheduler:
         for series in self._services.open_series.list_settleable(self._patience, utc_now()):
             if self._stop.is_set():
                 return
-            decision = self._decide(series)
+            attributes = self._read_attributes(series)
+            decision = self._decide(series, attributes)
             wanted = decision.action is RuleAction.PROCESS
             job = self._services.catalog.settle(
                 series,
-                decision=decision.action,
-                rule=decision.rule,
-                reason=f"{decision.reason} {series.waits_for}".strip(),
+                replace(decision, reason=f"{decision.reason} {series.waits_for}".strip()),
                 job=_new_job(self._model) if wanted else None,
                 now=utc_now(),
+                described=None if attributes is None else _describe(attributes),
             )
             logger.info(
                 "series decided: %s",
@@ -161,7 +170,16 @@ class Scheduler:
                 },
             )
 
-    def _decide(self, series: SeriesRecord) -> Decision:
+    def _read_attributes(self, series: SeriesRecord) -> Dataset | None:
+        """Read what an instance says of its series; None where none can be read."""
+        paths = self._services.catalog.instance_paths(series.series_uid)
+        try:
+            return read_attributes(self._services.files.absolute(paths[0])) if paths else None
+        except (DicomIOError, OSError):
+            logger.exception("header cannot be read", extra={"series_uid": series.series_uid})
+            return None
+
+    def _decide(self, series: SeriesRecord, attributes: Dataset | None) -> Decision:
         removed = self._services.catalog.count_removed(series.series_uid)
         if removed:
             all_known = removed + series.instance_count
@@ -170,12 +188,8 @@ class Scheduler:
                 "send the whole series to have it processed."
             )
             return Decision(action=RuleAction.SKIP, rule="retention", reason=reason)
-        path = self._services.catalog.instance_paths(series.series_uid)[0]
-        try:
-            attributes = read_attributes(self._services.files.absolute(path))
-        except (DicomIOError, OSError):
+        if attributes is None:
             # It was readable when it came. As a job it is visible, tried again and never lost.
-            logger.exception("header cannot be read", extra={"series_uid": series.series_uid})
             reason = "A file can no longer be read; the job says which."
             return Decision(action=RuleAction.PROCESS, rule="", reason=reason)
         return decide(
@@ -330,6 +344,13 @@ def _run_tick(tick: Callable[[], None], stop: threading.Event) -> None:
     except (DatabaseError, DiskShort) as error:
         logger.error("%s", error, extra={"action": "wait"})
         stop.wait(TROUBLE_PAUSE_S)
+
+
+def _describe(attributes: Dataset) -> SeriesDescription:
+    found = describe_instance(attributes)
+    return SeriesDescription(
+        **{name.name: getattr(found, name.name) for name in fields(SeriesDescription)}
+    )
 
 
 def _new_job(model: ModelIdentity) -> NewJob:

@@ -32,6 +32,7 @@ from storage.catalog import Catalog
 from storage.errors import DatabaseError, DiskShort
 from storage.files import FileStore
 from storage.proofs import Proofs
+from storage.records import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -181,8 +182,9 @@ class Receiver:
     def _store(self, event: evt.Event) -> Dataset:
         if event.assoc in self._reporters:
             return status_response(DimseStatus.NOT_AUTHORIZED, "Not a source of this node")
-        calling = event.assoc.requestor.ae_title.strip()
-        return answer_store(event, partial(self._ingest.store, ae_title=calling))
+        caller = event.assoc.requestor
+        sender = Sender(caller.ae_title.strip(), caller.address)
+        return answer_store(event, partial(self._ingest.store, sender=sender))
 
 
 def answer_store(event: evt.Event, on_instance: OnInstance) -> Dataset:

@@ -5,6 +5,7 @@ from typing import Self
 
 from config import Settings
 from node.metrics import Metrics
+from storage.audit import AuditTrail
 from storage.catalog import Catalog
 from storage.database import Database, open_database
 from storage.deliveries import Deliveries
@@ -14,9 +15,11 @@ from storage.jobs import Jobs
 from storage.moments import Moments
 from storage.open_series import OpenSeries
 from storage.orphans import Orphans
+from storage.pauses import Pauses
 from storage.proofs import Proofs
 from storage.retention import Retention
 from storage.ticks import Ticks
+from storage.users import Users
 
 TROUBLE_PAUSE_S = 2.0
 """How long work waits after the database did not answer, or the disk was full."""
@@ -39,6 +42,9 @@ class Services:
     orphans: Orphans
     ticks: Ticks
     moments: Moments
+    pauses: Pauses
+    users: Users
+    audit: AuditTrail
     metrics: Metrics
     """Of this process."""
 
@@ -73,5 +79,8 @@ def open_services(settings: Settings) -> Services:
         orphans=Orphans(database, files),
         ticks=Ticks(database),
         moments=Moments(database),
+        pauses=Pauses(database),
+        users=Users(database),
+        audit=AuditTrail(database),
         metrics=Metrics(),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import URL, create_engine
 
+from storage.audit_guard import FUNCTION
 from storage.errors import BackupFailed, ProgramMissing, RestoreRefused, UnusableBackup
 from storage.tables import Base
 
@@ -75,8 +76,9 @@ class PostgreSqlBackups:
             if found is None:
                 raise UnusableBackup(source, "it does not say which schema it has")
             # Who holds a table is at work with it, or has forgotten a transaction.
+            tables = ", ".join(_TABLES)
             drop.write_text(
-                f"SET lock_timeout = '5s';\nDROP TABLE IF EXISTS {', '.join(_TABLES)};\n"
+                f"SET lock_timeout = '5s';\nDROP TABLE IF EXISTS {tables};\n{FUNCTION};\n"
             )
             self._scripts = (drop, fill)
             yield found[1]

@@ -1,16 +1,26 @@
 """The received instances and series, and what is decided about them."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import case, func, select, true, update
 from sqlalchemy.orm import Session
 
-from config.rules import RuleAction
 from dicom_io.headers import InstanceHeader
+from dicom_io.rules import Decision
 from storage.database import Database
 from storage.errors import NotFound
-from storage.records import InstanceRecord, JobRecord, NewJob, SeriesEvent, SeriesRecord
+from storage.records import (
+    InstanceRecord,
+    JobRecord,
+    NewJob,
+    Sender,
+    SeriesDescription,
+    SeriesEvent,
+    SeriesRecord,
+    StoredFile,
+)
 from storage.settling import (
     close_series,
     content_digest,
@@ -47,11 +57,8 @@ class Catalog:
     def add_instance(
         self,
         header: InstanceHeader,
-        *,
-        path: str,
-        sha256: str,
-        size_bytes: int,
-        calling_ae_title: str,
+        stored: StoredFile,
+        sender: Sender,
         now: datetime,
     ) -> AddOutcome:
         """Add a received instance whose file is in its place.
@@ -63,13 +70,20 @@ class Catalog:
 
         Parameters
         ----------
-        path, sha256, size_bytes
-            As `FileStore.commit_instance` gives them.
+        header
+            What it says of itself.
+        stored
+            As `FileStore.commit_instance` gives it.
+        sender
+            Whom it is from.
+        now
+            When it came.
         """
-        values = _instance_values(header, calling_ae_title, now)
-        values |= {"path": path, "sha256": sha256, "size_bytes": size_bytes}
+        sha256, size_bytes = stored.sha256, stored.size_bytes
+        values = _instance_values(header, sender.ae_title, now)
+        values |= {"path": stored.relative_path, "sha256": sha256, "size_bytes": size_bytes}
         with self._database.write() as session:
-            insert_new(session, SeriesRow, _series_values(header, calling_ae_title, now))
+            insert_new(session, SeriesRow, _series_values(header, sender, now))
             # Whoever removes files of the series waits for us, and we for them.
             lock_series(session, header.series_instance_uid)
             if insert_new(session, InstanceRow, values):
@@ -183,12 +197,11 @@ class Catalog:
     def settle(
         self,
         series: SeriesRecord,
-        decision: RuleAction,
+        decision: Decision,
         *,
-        rule: str,
-        reason: str,
         job: NewJob | None,
         now: datetime,
+        described: SeriesDescription | None = None,
     ) -> JobRecord | None:
         """Settle a series with a decision, and queue its job, in one transaction.
 
@@ -200,8 +213,12 @@ class Catalog:
         ----------
         series
             As it was when the decision was made.
+        decision
+            What the rules said.
         job
             None when the series is skipped.
+        described
+            Whose it is; None leaves what is known.
 
         Returns
         -------
@@ -211,11 +228,13 @@ class Catalog:
             was read, and then it stays open.
         """
         with job_transaction(self._database) as session:
-            if not close_series(session, series, decision, rule, reason, now):
+            if not close_series(session, series, decision, now):
                 return None
             digest = content_digest(session, series.series_uid)
             row = session.get_one(SeriesRow, series.series_uid, populate_existing=True)
             row.content_digest = digest
+            for name, text in asdict(described).items() if described else ():
+                setattr(row, name, text)
             made = None if job is None else enqueue_job(session, row, digest, job, now)
             if not count_removed(session, series.series_uid):
                 if row.removed_at is not None:
@@ -225,14 +244,13 @@ class Catalog:
             return made
 
 
-def _series_values(
-    header: InstanceHeader, calling_ae_title: str, now: datetime
-) -> dict[str, object]:
+def _series_values(header: InstanceHeader, sender: Sender, now: datetime) -> dict[str, object]:
     return {
         "series_uid": header.series_instance_uid,
         "study_uid": header.study_instance_uid,
         "modality": header.modality,
-        "calling_ae_title": calling_ae_title,
+        "calling_ae_title": sender.ae_title,
+        "calling_address": sender.address,
         "expected_instances": header.expected_instances,
         "first_received_at": now,
         "last_received_at": now,

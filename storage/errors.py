@@ -13,6 +13,9 @@ StorageError
 +-- DiskShort                 less free space than the settings demand, or none at all
 +-- FileStoreError            a file of the data folder cannot be written or read
 +-- NotFound                  no such job, series, delivery or storage commitment
++-- NameTaken                 there is a user of this name
++-- UsersExist                the first user was made before
++-- LastAdministrator         nobody would be left who can make users
 +-- ForbiddenTransition       the state table does not allow it
 +-- StaleJob                  the row has changed since it was read; nothing was changed
     +-- LeaseLost             the worker or sender no longer holds the job or delivery
@@ -196,3 +199,24 @@ class InstancesRemoved(StaleJob):
             f"{count} instances of series {series_uid} were removed by a rule of [retention]; send "
             "the series to this node again, then retry",
         )
+
+
+class NameTaken(StorageError):
+    """There is a user of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a user {name!r} already")
+
+
+class UsersExist(StorageError):
+    """The first user was made before."""
+
+    def __init__(self) -> None:
+        super().__init__("the first user was made already; log in, or ask an administrator")
+
+
+class LastAdministrator(StorageError):
+    """Nobody would be left who can make users."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is the last administrator; make another one first")

@@ -16,6 +16,7 @@ from dicom_io.headers import InstanceHeader, read_header
 from storage.catalog import Catalog
 from storage.database import Database
 from storage.files import FileStore, age_of, data_set_sha256
+from storage.records import Sender, StoredFile
 from storage.states import FINAL_STATES
 from storage.tables import InstanceRow, JobRow, ResultRow, SeriesRow
 from storage.transitions import lock_series, note_series
@@ -125,11 +126,13 @@ class Orphans:
             return
         self._catalog.add_instance(
             header,
-            path=self._files.relative(path),
-            sha256=data_set_sha256(path),
-            size_bytes=path.stat().st_size,
-            calling_ae_title=self._sender(header),
-            now=now,
+            StoredFile(
+                relative_path=self._files.relative(path),
+                sha256=data_set_sha256(path),
+                size_bytes=path.stat().st_size,
+            ),
+            self._sender(header),
+            now,
         )
         if path in self._paths(header.series_instance_uid):
             found.taken_up += 1
@@ -139,11 +142,11 @@ class Orphans:
     def _set_aside(self, path: Path, why: str, found: Findings) -> None:
         found.set_aside.append(f"{self._files.set_aside(path)}: {why}")
 
-    def _sender(self, header: InstanceHeader) -> str:
+    def _sender(self, header: InstanceHeader) -> Sender:
         """Give who has sent the rest of the series; nobody knows if there is none."""
         with self._database.read() as session:
             series = session.get(SeriesRow, header.series_instance_uid)
-            return "" if series is None else series.calling_ae_title
+            return Sender("" if series is None else series.calling_ae_title)
 
     def _is_flagged(self, series_uid: str) -> bool:
         with self._database.read() as session:

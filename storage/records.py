@@ -7,7 +7,17 @@ from typing import Any
 
 from config.results import DEFAULT_PROFILE
 from config.rules import RuleAction
-from storage.states import DeliveryState, FailureCode, JobState, ProofState
+from storage.states import (
+    AccessKind,
+    AuditEvent,
+    AuditOutcome,
+    DeliveryState,
+    FailureCode,
+    JobState,
+    ProofState,
+    UserRole,
+    Work,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +30,15 @@ class StoredFile:
     """Of the data set; the file meta information before it is ours, not the sender's."""
     size_bytes: int
     """Of the file."""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Whom an instance is from."""
+
+    ae_title: str
+    address: str = ""
+    """Of the machine that called; empty where none did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +105,28 @@ class SeriesRecord:
     """When its sender was last asked."""
     waits_for: str
     """A sentence: what is known to be missing, or was when the decision was made."""
+    calling_address: str
+    """From which the first instance came; empty where that is not known."""
+    patient_id: str
+    """This and what follows is known once the series is settled, as one of its instances says."""
+    patient_name: str
+    accession_number: str
+    study_date: str
+    """As YYYY-MM-DD."""
+    study_description: str
+    series_description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesDescription:
+    """Whose a series is, and what it shows, for people who look for it; empty where unknown."""
+
+    patient_id: str = ""
+    patient_name: str = ""
+    accession_number: str = ""
+    study_date: str = ""
+    study_description: str = ""
+    series_description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +182,10 @@ class JobRecord:
     """When the files of its results were given up, if they were."""
     remark: str
     """What was known to be missing of the series when the job was made, as a sentence."""
+    step: str
+    """What a running job does; for others, what it did last."""
+    step_share: float
+    """How much of the whole was done when that began, from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,3 +302,71 @@ class RoleBeat:
     started_at: datetime
     beat_at: datetime
     detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """Work that a person has suspended."""
+
+    work: Work
+    since: datetime
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserRecord:
+    """A person, or a program, that may use the pages and the API."""
+
+    id: int
+    name: str
+    role: UserRole
+    password_hash: str = field(repr=False)
+    """In the form of the argon2 library, salt included."""
+    created_at: datetime
+    password_changed_at: datetime
+    last_login_at: datetime | None
+    disabled_at: datetime | None
+    """When the user was shut out, if so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessRecord:
+    """A session of a browser, or a token of a program."""
+
+    digest: str = field(repr=False)
+    user_id: int
+    kind: AccessKind
+    label: str
+    """What the user calls it; of a session, the address that it began from."""
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    """What happened, as it is told to the audit trail."""
+
+    event: AuditEvent
+    actor: str
+    """A user as "user:NAME", an application entity as "ae:TITLE", else a role of the node."""
+    outcome: AuditOutcome = AuditOutcome.SUCCESS
+    address: str = ""
+    """Of the machine that the actor spoke from, where it was another."""
+    patient_id: str = ""
+    study_uid: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """JSON values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRecord(AuditEntry):
+    """A line of the audit trail."""
+
+    id: int
+    at: datetime
+    host: str
+    """The machine of this node that saw it."""
+    digest: str
+    """SHA-256 of this line and of the digest of the one before."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from config.rules import RuleAction
+from dicom_io.rules import Decision
 from storage.missing import describe_missing
 from storage.records import JobRecord, NewJob, SeriesRecord
 from storage.states import JobState, can_supersede
@@ -43,9 +43,7 @@ def count_removed(session: Session, series_uid: str) -> int:
 def close_series(
     session: Session,
     series: SeriesRecord,
-    decision: RuleAction,
-    rule: str,
-    reason: str,
+    decision: Decision,
     now: datetime,
 ) -> bool:
     """Mark the series as settled if it is still as the decision saw it."""
@@ -57,7 +55,13 @@ def close_series(
             SeriesRow.instance_count == series.instance_count,
             SeriesRow.last_received_at == series.last_received_at,
         )
-        .values(settled=True, settled_at=now, decision=decision, rule=rule, reason=reason)
+        .values(
+            settled=True,
+            settled_at=now,
+            decision=decision.action,
+            rule=decision.rule,
+            reason=decision.reason,
+        )
         .returning(SeriesRow.series_uid)
         .execution_options(synchronize_session=False)
     )

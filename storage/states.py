@@ -79,6 +79,88 @@ class AddOutcome(StrEnum):
     """Its SOP instance UID is already taken by other bytes; it is kept apart and never used."""
 
 
+class Work(StrEnum):
+    """What a person can suspend: none of it begins then, and what has begun is finished."""
+
+    PROCESSING = "processing"
+    """Workers take jobs."""
+    DELIVERY = "delivery"
+    """Results are sent to destinations."""
+
+
+class RetrievalState(StrEnum):
+    """Where the retrieval of a study from a peer stands."""
+
+    WAITING = "WAITING"
+    """Its next attempt is due, or comes at a set time."""
+    RUNNING = "RUNNING"
+    """It is under way."""
+    DONE = "DONE"
+    """All that the peer lists is here."""
+    NOT_FOUND = "NOT_FOUND"
+    """The peer lists no CT series under this number."""
+    FAILED = "FAILED"
+    """Given up."""
+    CANCELED = "CANCELED"
+    """A person stopped it."""
+
+
+class UserRole(StrEnum):
+    """What a user may do; each role may do all that those before it may."""
+
+    VIEWER = "viewer"
+    """Look."""
+    OPERATOR = "operator"
+    """Act on jobs, deliveries and retrievals; suspend and resume."""
+    ADMINISTRATOR = "administrator"
+    """Make users, read the audit trail and the settings."""
+
+    def covers(self, wanted: "UserRole") -> bool:
+        """Say whether this role may do what `wanted` may."""
+        order = list(UserRole)
+        return order.index(self) >= order.index(wanted)
+
+
+class AccessKind(StrEnum):
+    """How a user comes in."""
+
+    SESSION = "session"
+    """A browser, by its cookie."""
+    TOKEN = "token"  # noqa: S105 -- the kind, not a secret
+    """A program, by a bearer token."""
+
+
+class AuditEvent(StrEnum):
+    """What the audit trail tells of."""
+
+    NODE_STARTED = "node-started"
+    NODE_STOPPED = "node-stopped"
+    ASSOCIATION_REJECTED = "association-rejected"
+    INSTANCES_RECEIVED = "instances-received"
+    QUERY_SENT = "query-sent"
+    MODEL_RUN = "model-run"
+    RESULTS_SENT = "results-sent"
+    FILES_REMOVED = "files-removed"
+    LOGIN = "login"
+    LOGOUT = "logout"
+    DATA_VIEWED = "data-viewed"
+    DATA_EXPORTED = "data-exported"
+    ACTION = "action"
+    """A person changed something: the detail says what."""
+    USERS_CHANGED = "users-changed"
+    AUDIT_READ = "audit-read"
+
+
+class AuditOutcome(StrEnum):
+    """How it came out (PS3.15 A.5.2, Event Outcome Indicator)."""
+
+    SUCCESS = "success"
+    MINOR_FAILURE = "minor-failure"
+    """The action could not be done, as with a wrong password."""
+    SERIOUS_FAILURE = "serious-failure"
+    MAJOR_FAILURE = "major-failure"
+
+
 _S = JobState
 
 JOB_TRANSITIONS: Mapping[tuple[JobState, JobState], str] = MappingProxyType(

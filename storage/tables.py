@@ -25,7 +25,17 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from config.results import DEFAULT_PROFILE
 from config.rules import RuleAction
-from storage.states import DeliveryState, JobState, ProofState
+from storage.states import (
+    AccessKind,
+    AuditEvent,
+    AuditOutcome,
+    DeliveryState,
+    JobState,
+    ProofState,
+    RetrievalState,
+    UserRole,
+    Work,
+)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -67,6 +77,10 @@ class PlainText(TypeDecorator[str]):
         return None if value is None else value.replace("\0", "\ufffd")
 
 
+def _values(members: type[StrEnum]) -> list[str]:
+    return [member.value for member in members]
+
+
 def _closed_set(enum: type[StrEnum], name: str) -> Enum:
     """Make a text column type that admits the members of `enum` only, by a check constraint."""
     return Enum(
@@ -75,7 +89,7 @@ def _closed_set(enum: type[StrEnum], name: str) -> Enum:
         native_enum=False,
         create_constraint=True,
         length=16,
-        values_callable=lambda members: [member.value for member in members],
+        values_callable=_values,
     )
 
 
@@ -98,6 +112,10 @@ class Base(DeclarativeBase):
         DeliveryState: _closed_set(DeliveryState, "delivery_state"),
         ProofState: _closed_set(ProofState, "proof_state"),
         RuleAction: _closed_set(RuleAction, "decision"),
+        RetrievalState: _closed_set(RetrievalState, "retrieval_state"),
+        UserRole: _closed_set(UserRole, "user_role"),
+        AccessKind: _closed_set(AccessKind, "access_kind"),
+        Work: _closed_set(Work, "work"),
         dict[str, Any]: JSON,
         list[str]: JSON,
     }
@@ -144,6 +162,11 @@ class SeriesRow(Base):
             sqlite_where=text("size_bytes > 0"),
             postgresql_where=text("size_bytes > 0"),
         ),
+        # What people search by.
+        Index("ix_series_patient_id", "patient_id"),
+        Index("ix_series_accession_number", "accession_number"),
+        Index("ix_series_study_uid", "study_uid"),
+        Index("ix_series_rule", "rule"),
     )
 
     series_uid: Mapped[str] = mapped_column(UID, primary_key=True)
@@ -167,6 +190,13 @@ class SeriesRow(Base):
     counted_instances: Mapped[int | None]
     counted_at: Mapped[datetime | None]
     waits_for: Mapped[str] = mapped_column(server_default="")
+    calling_address: Mapped[str] = mapped_column(server_default="")
+    patient_id: Mapped[str] = mapped_column(server_default="")
+    patient_name: Mapped[str] = mapped_column(server_default="")
+    accession_number: Mapped[str] = mapped_column(server_default="")
+    study_date: Mapped[str] = mapped_column(server_default="")
+    study_description: Mapped[str] = mapped_column(server_default="")
+    series_description: Mapped[str] = mapped_column(server_default="")
 
 
 class SeriesEventRow(Base):
@@ -233,6 +263,9 @@ class JobRow(Base):
         CheckConstraint("state <> 'RUNNING' OR lease_until IS NOT NULL", name="running_has_lease"),
         # Claim and lists: jobs of a state in the order of their creation.
         Index("ix_job_state_id", "state", "id"),
+        Index("ix_job_calling_ae_title_id", "calling_ae_title", "id"),
+        Index("ix_job_created_at", "created_at"),
+        Index("ix_job_updated_at", "updated_at"),
         # An id names a folder of results, so none is ever given out twice.
         {"sqlite_autoincrement": True},
     )
@@ -258,6 +291,8 @@ class JobRow(Base):
     summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
     results_removed_at: Mapped[datetime | None]
     remark: Mapped[str] = mapped_column(server_default="")
+    step: Mapped[str] = mapped_column(server_default="")
+    step_share: Mapped[float] = mapped_column(Double, server_default=text("0"))
 
 
 class JobEventRow(Base):
@@ -347,3 +382,129 @@ class RoleHeartbeatRow(Base):
     started_at: Mapped[datetime]
     beat_at: Mapped[datetime]
     detail: Mapped[str] = mapped_column(default="")
+
+
+class PauseRow(Base):
+    """Work that a person has suspended; none of it begins while its row is there."""
+
+    __tablename__ = "pause"
+
+    work: Mapped[Work] = mapped_column(primary_key=True)
+    since: Mapped[datetime]
+    actor: Mapped[str]
+    reason: Mapped[str]
+
+
+class UserRow(Base):
+    """A person, or a program, that may use the pages and the API."""
+
+    __tablename__ = "web_user"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[UserRole]
+    password_hash: Mapped[str]
+    created_at: Mapped[datetime]
+    password_changed_at: Mapped[datetime]
+    last_login_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+
+
+class AccessRow(Base):
+    """A way in for a user, until it expires: a session of a browser, or a token for the API.
+
+    The digest is that of the secret, which only its holder has.
+    """
+
+    __tablename__ = "web_access"
+    __table_args__ = (Index("ix_web_access_user_id", "user_id"),)
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("web_user.id"))
+    kind: Mapped[AccessKind]
+    label: Mapped[str]
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class AuditRow(Base):
+    """What happened; a trigger of the database refuses to change or to delete it.
+
+    The digest is that of the row and of the digest before it, so that a row that is missing or was
+    changed in spite of the trigger is found.
+    """
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index("ix_audit_at", "at"),
+        Index("ix_audit_event_at", "event", "at"),
+        Index("ix_audit_patient_id", "patient_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    event: Mapped[AuditEvent] = mapped_column(
+        Enum(
+            AuditEvent,
+            native_enum=False,
+            length=32,
+            values_callable=_values,
+        )
+    )
+    outcome: Mapped[AuditOutcome] = mapped_column(
+        Enum(AuditOutcome, native_enum=False, length=16, values_callable=_values)
+    )
+    actor: Mapped[str]
+    address: Mapped[str]
+    host: Mapped[str]
+    patient_id: Mapped[str]
+    study_uid: Mapped[str] = mapped_column(UID)
+    detail: Mapped[dict[str, Any]]
+    digest: Mapped[str]
+
+
+class AuditCursorRow(Base):
+    """How far the audit trail has been sent somewhere."""
+
+    __tablename__ = "audit_cursor"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last_id: Mapped[int]
+
+
+class AlertRow(Base):
+    """Something that is wrong, or was: raised when it was first seen, told when people were."""
+
+    __tablename__ = "alert"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    message: Mapped[str]
+    raised_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    told_at: Mapped[datetime | None]
+    cleared_at: Mapped[datetime | None]
+
+
+class RetrievalRow(LeasedRow):
+    """A study that is to be fetched from a peer, by what a person knows of it."""
+
+    __tablename__ = "retrieval"
+    __table_args__ = (
+        CheckConstraint("attempts >= 0", name="attempts"),
+        Index("ix_retrieval_due", "state", "next_attempt_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    batch: Mapped[str]
+    peer: Mapped[str]
+    key: Mapped[str]
+    value: Mapped[str]
+    retrieval: Mapped[str]
+    actor: Mapped[str]
+    state: Mapped[RetrievalState]
+    offered: Mapped[int] = mapped_column(default=0)
+    fetched: Mapped[int] = mapped_column(default=0)
+    series_uids: Mapped[list[str]] = mapped_column(default=list)

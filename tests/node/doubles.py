@@ -10,13 +10,14 @@ import numpy as np
 
 from config import RuleAction
 from dicom_io.headers import read_header
+from dicom_io.rules import Decision
 from inference.findings import RunRecord, Segmentation
 from inference.labels import Label
 from inference.manifest import ModelIdentity
 from inference.volume import Volume
 from node.clock import utc_now
 from node.services import Services
-from storage.records import JobRecord, NewJob
+from storage.records import JobRecord, NewJob, Sender
 
 MODEL = ModelIdentity(name="double", version="1", digest="d" * 64, license="for tests")
 
@@ -49,23 +50,14 @@ class Held:
         spooled = self.services.files.spool_path()
         shutil.copy(path, spooled)
         stored = self.services.files.commit_instance(spooled, header)
-        self.services.catalog.add_instance(
-            header,
-            path=stored.relative_path,
-            sha256=stored.sha256,
-            size_bytes=stored.size_bytes,
-            calling_ae_title=ae_title,
-            now=utc_now(),
-        )
+        self.services.catalog.add_instance(header, stored, Sender(ae_title), utc_now())
 
     def queue(self, model_digest: str = MODEL.digest) -> JobRecord:
         """Settle the series and queue its job."""
         catalog = self.services.catalog
         job = catalog.settle(
             catalog.get_series(self.series_uid),
-            RuleAction.PROCESS,
-            rule="test",
-            reason="for a test",
+            Decision(action=RuleAction.PROCESS, rule="test", reason="for a test"),
             job=NewJob(model_name="double", model_version="1", model_digest=model_digest),
             now=utc_now() + timedelta(milliseconds=1),
         )

@@ -15,6 +15,7 @@ from config.results import ResultRole
 from dicom_io.ct import write_ct_series
 from dicom_io.ct_attributes import CtIdentity
 from dicom_io.results import write_results
+from dicom_io.rules import Decision
 from dicom_io.series import SourceSeries, read_series
 from inference.findings import FULL_PROBABILITY, RunRecord, Segmentation
 from inference.labels import Label
@@ -282,8 +283,9 @@ def test_a_series_that_a_rule_skips_is_told_with_the_rule(hold: Callable[..., He
     held = hold()
     catalog = held.services.catalog
     series = catalog.get_series(held.series_uid)
-    said = {"rule": "only thin slices", "reason": "The slices are thick.", "job": None}
-    catalog.settle(series, RuleAction.SKIP, now=utc_now(), **said)
+    reason = "The slices are thick."
+    decision = Decision(action=RuleAction.SKIP, rule="only thin slices", reason=reason)
+    catalog.settle(series, decision, job=None, now=utc_now())
     with pytest.raises(CommissionFailed, match=r"rule 'only thin slices': The slices are thick\."):
         wait(held)
 

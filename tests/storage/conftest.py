@@ -1,6 +1,7 @@
 """A job database and a data folder for each test, and short ways to fill them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import UpdateBase, delete, text
+from sqlalchemy.orm import Session
 
 from config.rules import RuleAction
 from dicom_io.headers import InstanceHeader
+from dicom_io.rules import Decision
 from storage.catalog import Catalog
 from storage.database import Database, open_database, upgrade_database
 from storage.deliveries import Deliveries
@@ -24,7 +27,9 @@ from storage.records import (
     NewJob,
     NewResult,
     ProofRecord,
+    Sender,
     SeriesRecord,
+    StoredFile,
 )
 from storage.states import AddOutcome
 from storage.tables import Base
@@ -79,11 +84,13 @@ class Node:
     ) -> AddOutcome:
         return self.catalog.add_instance(
             make_header(number, series_uid, **changes),
-            path=f"instances/{series_uid}/{number}{sha256}.dcm",
-            sha256=sha256 or f"sha-{series_uid}-{number}",
-            size_bytes=100,
-            calling_ae_title="SCANNER",
-            now=at(second),
+            StoredFile(
+                relative_path=f"instances/{series_uid}/{number}{sha256}.dcm",
+                sha256=sha256 or f"sha-{series_uid}-{number}",
+                size_bytes=100,
+            ),
+            Sender("SCANNER"),
+            at(second),
         )
 
     def settle(
@@ -91,14 +98,18 @@ class Node:
     ) -> JobRecord | None:
         return self.settle_as_seen(self.catalog.get_series(series_uid), second=second, model=model)
 
+    def skip(self, series_uid: str = SERIES, *, second: float = 10, reason: str = "") -> None:
+        """Settle a series that a rule does not want."""
+        series = self.catalog.get_series(series_uid)
+        decision = Decision(action=RuleAction.SKIP, rule="none", reason=reason)
+        assert self.catalog.settle(series, decision, job=None, now=at(second)) is None
+
     def settle_as_seen(
         self, series: SeriesRecord, *, second: float = 10, model: str = "m1"
     ) -> JobRecord | None:
         return self.catalog.settle(
             series,
-            RuleAction.PROCESS,
-            rule="CT",
-            reason="It is a CT series.",
+            Decision(action=RuleAction.PROCESS, rule="CT", reason="It is a CT series."),
             job=NewJob(model_name="liver", model_version="1", model_digest=model),
             now=at(second),
         )
@@ -211,15 +222,37 @@ RESTART_NUMBERS = {
 }
 
 
+@contextmanager
+def without_triggers(session: Session) -> Iterator[None]:
+    """Take away what guards the audit trail, as an intruder would."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("ALTER TABLE audit DISABLE TRIGGER USER"))
+        yield
+        session.execute(text("ALTER TABLE audit ENABLE TRIGGER USER"))
+        return
+    triggers = session.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
+    made = {row.name: row.sql for row in triggers}
+    for name in made:
+        session.execute(text(f"DROP TRIGGER {name}"))
+    yield
+    for statement in made.values():
+        session.execute(text(statement))
+
+
 @pytest.fixture
 def node(shared_nodes: tuple[Node, Node]) -> Node:
     """A node whose database has no rows."""
     database = shared_nodes[0].database
-    with database.write() as session:
+    with database.write() as session, without_triggers(session):
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(delete(table))
         session.execute(text(RESTART_NUMBERS[database.dialect]))
     return shared_nodes[0]
+
+
+@pytest.fixture
+def unguarded() -> Callable[[Session], AbstractContextManager[None]]:
+    return without_triggers
 
 
 @pytest.fixture

@@ -119,10 +119,7 @@ def test_settling_makes_the_job(node: Any, moment: Any) -> None:
 
 def test_a_skipped_series_has_a_reason_and_no_job(node: Any, moment: Any) -> None:
     node.receive(1)
-    series = node.catalog.get_series(SERIES)
-    node.catalog.settle(
-        series, RuleAction.SKIP, rule="localizer", reason="A scout.", job=None, now=moment(9)
-    )
+    node.skip(reason="A scout.")
     series = node.catalog.get_series(SERIES)
     assert (series.settled, series.decision, series.reason) == (True, RuleAction.SKIP, "A scout.")
     assert node.jobs.list_jobs() == []

@@ -11,6 +11,7 @@ import pytest
 from dicom_io.errors import InvalidUid
 from storage.errors import DiskShort, FileStoreError
 from storage.files import FileStore
+from storage.records import Sender
 
 PLACE = "instances/1.2.3/1.2.3.4/1.2.3.4.1.dcm"
 HOUR = timedelta(hours=1)
@@ -87,14 +88,7 @@ def test_crash_between_file_and_row_is_healed_by_a_re_send(
 ) -> None:
     files.commit_instance(files.spool(part10(b"pixels")), header())
     stored = files.commit_instance(files.spool(part10(b"pixels")), header())
-    outcome = node.catalog.add_instance(
-        header(),
-        path=stored.relative_path,
-        sha256=stored.sha256,
-        size_bytes=stored.size_bytes,
-        calling_ae_title="SCANNER",
-        now=moment(0),
-    )
+    outcome = node.catalog.add_instance(header(), stored, Sender("SCANNER"), moment(0))
     assert outcome == "ADDED"
     assert node.catalog.instance_paths("1.2.3.4") == [PLACE]
 

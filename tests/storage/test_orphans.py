@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from config.rules import RuleAction
 from config.settings import RetentionSettings
 from dicom_io.ct import write_ct_series
 from dicom_io.headers import read_header
 from inference.phantom import PhantomSettings, make_phantom
 from storage.orphans import MIN_AGE, Orphans
+from storage.records import Sender
 from storage.retention import Retention
 
 
@@ -33,14 +33,7 @@ def store(node: Any, files: Any, moment: Any) -> Any:
         shutil.copy(path, spooled)
         stored = files.commit_instance(spooled, header)
         if row:
-            node.catalog.add_instance(
-                header,
-                path=stored.relative_path,
-                sha256=stored.sha256,
-                size_bytes=stored.size_bytes,
-                calling_ae_title="SCANNER",
-                now=moment(0),
-            )
+            node.catalog.add_instance(header, stored, Sender("SCANNER"), moment(0))
         return files.absolute(stored.relative_path)
 
     return take
@@ -147,7 +140,7 @@ def test_what_retention_removed_is_not_missed(
 ) -> None:
     paths = [store(path) for path in slices]
     [series] = node.catalog.list_series()
-    node.catalog.settle(series, RuleAction.SKIP, rule="", reason="", job=None, now=moment(1))
+    node.skip(series.series_uid, second=1)
     retention = Retention(node.database, files, RetentionSettings(unused_days=1), ())
     [removal] = retention.plan(moment(9e5)).removals
     assert retention.remove(removal, moment(9e5))

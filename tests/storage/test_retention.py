@@ -2,7 +2,6 @@ from typing import Any
 
 import pytest
 
-from config.rules import RuleAction
 from config.settings import RetentionSettings
 from storage.errors import ForbiddenTransition, InstancesRemoved, ResultsRemoved
 from storage.records import Rejection
@@ -154,7 +153,7 @@ def test_conflicts_go_with_their_series(node: Any, files: Any, keep: Any, moment
     node.receive(1, sha256="other")
     series = node.catalog.get_series(SERIES)
     assert series.size_bytes == 200
-    node.catalog.settle(series, RuleAction.SKIP, rule="none", reason="", job=None, now=moment(10))
+    node.skip()
     other = files.absolute("instances/1.2.3.4/1other.dcm")
     other.parent.mkdir(parents=True)
     other.write_bytes(b"x")
