@@ -162,10 +162,12 @@ class NodeProcess:
         """What all of its processes have written."""
         return (self.folder / "node.log").read_text(encoding="utf-8")
 
-    def hepar(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run another command of the program with the same settings."""
+    def hepar(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run another command of the program with the same settings; it is given some input."""
         command = [sys.executable, "-m", "node", *arguments, "--config", str(self.config)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(
+            command, input=given, capture_output=True, text=True, check=False, timeout=120
+        )
 
 
 NODE_TOML = """\

@@ -24,8 +24,8 @@ from config.settings import (
     QueueSettings,
     ReceiveSettings,
     Settings,
-    WebSettings,
 )
+from config.web import WebSettings
 
 __all__ = [
     "AnyPeer",

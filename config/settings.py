@@ -23,7 +23,8 @@ from config.network import (
 )
 from config.results import DEFAULT_PROFILE, ProfileSettings, ResultSettings, ready_made_profiles
 from config.rules import RuleSettings, default_rules
-from config.section import Port, Section
+from config.section import Section
+from config.web import WebSettings
 
 
 class ReceiveSettings(Section):
@@ -115,13 +116,6 @@ class RetentionSettings(Section):
         description="Size of instances and results in GB (1e9 bytes) above which the oldest go "
         "before their days are over; none means no limit.",
     )
-
-
-class WebSettings(Section):
-    """The web role."""
-
-    host: str = Field("127.0.0.1", description="Address of the web pages; keep it on loopback.")
-    port: Port = Field(8080, description="TCP port of the web pages.")
 
 
 class DatabaseSettings(Section):

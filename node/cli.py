@@ -28,6 +28,7 @@ from node.cli_options import (
     with_engine,
 )
 from node.cli_series import retention_app, series_app
+from node.cli_users import users_app
 from node.console import err, out, print_json, print_measurements, print_table, progress_bar
 from node.errors import WrongCall
 from node.roles import Role
@@ -45,6 +46,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
+app.add_typer(users_app, name="users")
 app.command()(cluster)
 app.command()(commission)
 

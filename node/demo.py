@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from config import PeerSettings, Settings, load_settings
 from dicom_io.ct import write_ct_series
@@ -32,6 +33,7 @@ from node.health import Verdict, check_running
 from node.progress import Progress
 from node.scu import send_files
 from node.services import open_services
+from node.web.setup_token import make_setup_token
 from storage.records import JobRecord
 from storage.states import FINAL_STATES, JobState
 
@@ -280,10 +282,11 @@ def _print_outcome(
 
 
 def _keep(settings: Settings) -> None:
-    address = f"http://{settings.web.host}:{settings.web.port}/"
-    with urllib.request.urlopen(address) as answer:
-        answer.read()
-    out.print(f"The node keeps running; its pages are at {address} - Ctrl-C ends it.")
+    address = settings.web.address
+    httpx.get(f"{address}/login").raise_for_status()
+    token = make_setup_token(settings.data_dir)
+    out.print("The node keeps running; Ctrl-C ends it. Make yourself a user of its pages at\n")
+    out.print(f"  {address}/setup?token={token}\n", soft_wrap=True)
     try:
         signal.pause()
     except KeyboardInterrupt:

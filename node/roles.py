@@ -147,11 +147,11 @@ def _watch_device_memory(metrics: "Metrics") -> None:
 
 
 def _run_web(services: "Services", stop: threading.Event) -> None:
-    from node.web import WebServer
+    from node.web.server import WebServer
 
     server = WebServer(services)
-    server.start()
     _beat(services, Role.WEB, stop)
+    server.start(stop)
     stop.wait()
     server.stop()
 

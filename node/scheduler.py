@@ -11,7 +11,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -21,9 +21,9 @@ from apscheduler.triggers.base import BaseTrigger
 from pydicom.dataset import Dataset
 
 from config import RuleAction, Settings
+from dicom_io.description import describe
 from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
-from dicom_io.page_source import describe_instance
 from dicom_io.rules import Decision, decide
 from inference.identity import identify
 from inference.manifest import ModelIdentity
@@ -44,7 +44,6 @@ from storage.records import (
     DeliveryRecord,
     NewJob,
     ProofRecord,
-    SeriesDescription,
     SeriesRecord,
 )
 
@@ -157,7 +156,7 @@ class Scheduler:
                 replace(decision, reason=f"{decision.reason} {series.waits_for}".strip()),
                 job=_new_job(self._model) if wanted else None,
                 now=utc_now(),
-                described=None if attributes is None else _describe(attributes),
+                described=None if attributes is None else describe(attributes),
             )
             logger.info(
                 "series decided: %s",
@@ -344,13 +343,6 @@ def _run_tick(tick: Callable[[], None], stop: threading.Event) -> None:
     except (DatabaseError, DiskShort) as error:
         logger.error("%s", error, extra={"action": "wait"})
         stop.wait(TROUBLE_PAUSE_S)
-
-
-def _describe(attributes: Dataset) -> SeriesDescription:
-    found = describe_instance(attributes)
-    return SeriesDescription(
-        **{name.name: getattr(found, name.name) for name in fields(SeriesDescription)}
-    )
 
 
 def _new_job(model: ModelIdentity) -> NewJob:

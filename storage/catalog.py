@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import case, func, select, true, update
 from sqlalchemy.orm import Session
 
+from dicom_io.description import SeriesDescription
 from dicom_io.headers import InstanceHeader
 from dicom_io.rules import Decision
 from storage.database import Database
@@ -16,7 +17,6 @@ from storage.records import (
     JobRecord,
     NewJob,
     Sender,
-    SeriesDescription,
     SeriesEvent,
     SeriesRecord,
     StoredFile,

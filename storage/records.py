@@ -118,18 +118,6 @@ class SeriesRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesDescription:
-    """Whose a series is, and what it shows, for people who look for it; empty where unknown."""
-
-    patient_id: str = ""
-    patient_name: str = ""
-    accession_number: str = ""
-    study_date: str = ""
-    study_description: str = ""
-    series_description: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class SeriesEvent:
     """What became of the files of a series."""
 

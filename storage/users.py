@@ -143,11 +143,26 @@ class Users:
             )
 
     def find(
-        self, digest: str, kind: AccessKind, *, idle: timedelta | None, now: datetime
+        self,
+        digest: str,
+        kind: AccessKind,
+        *,
+        idle: timedelta | None,
+        now: datetime,
+        is_use: bool = True,
     ) -> UserRecord | None:
         """Find who has a secret; None when it is unknown, over, or was idle for too long.
 
-        The use is noted.
+        Parameters
+        ----------
+        digest, kind
+            Of the secret, and what it is for.
+        idle
+            How long it may be left unused; None means until it is over.
+        now
+            The time of the use.
+        is_use
+            Whether this keeps it from being idle.
         """
         with self._database.read() as session:
             access = session.get(AccessRow, digest)
@@ -156,7 +171,7 @@ class Users:
             if idle is not None and access.used_at + idle <= now:
                 return None
             user = record_of(UserRecord, session.get_one(UserRow, access.user_id))
-            is_noted = access.used_at + _USED_STEP > now
+            is_noted = not is_use or access.used_at + _USED_STEP > now
         if user.disabled_at is not None:
             return None
         if not is_noted:

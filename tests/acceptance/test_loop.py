@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import PASSWORD, Browser
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
@@ -172,10 +173,12 @@ def test_administrator_commands_and_pages(make_node, storescp, storescu, synthet
     ]
     wait_until(lambda: all(_metric(web, name) for name in counted), "the processes are counted")
     assert _metric(web, 'hepar_role_processes{role="worker"}') == 1
-    with urllib.request.urlopen(web) as answer:
-        assert "DELIVERED" in answer.read().decode()
-    with urllib.request.urlopen(f"{web}/jobs/{job.id}/preview.png") as answer:
-        assert answer.read().startswith(b"\x89PNG")
+    added = node.hepar("users", "add", "anna", "--password-stdin", given=f"{PASSWORD}\n")
+    assert added.returncode == 0, added.stderr
+    browser = Browser(web).log_in("anna")
+    assert "DELIVERED" in browser.get("/jobs").text
+    assert browser.get(f"/jobs/{job.id}/preview.png").content.startswith(b"\x89PNG")
+    browser.close()
 
 
 def _metric(web: str, series: str) -> float:

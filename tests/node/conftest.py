@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browsing import Browser, add_user
 from doubles import Held
 from listening import Listening
 
@@ -14,10 +15,12 @@ from inference.phantom import PhantomSettings, make_phantom
 from node.metrics import Metrics
 from node.scp import Receiver
 from node.services import open_services
+from node.web.server import WebServer
 from storage.catalog import Catalog
 from storage.database import open_database, upgrade_database
 from storage.files import FileStore
 from storage.proofs import Proofs
+from storage.states import UserRole
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,35 @@ def hold(tmp_path: Path, small_ct: list[Path]) -> Callable[..., Held]:
         return held
 
     return make
+
+
+@pytest.fixture
+def serve(
+    hold: Callable[..., Held], free_port: Callable[[], int]
+) -> Iterator[Callable[..., Callable[..., Browser]]]:
+    """Serve the pages of held stores; gives what opens browsers on them, logged in or not."""
+    servers, browsers = [], []
+
+    def start(held: Held) -> Callable[..., Browser]:
+        server = WebServer(held.services)
+        server.start()
+        servers.append(server)
+
+        def visit(name: str = "", role: UserRole = UserRole.ADMINISTRATOR, **options) -> Browser:
+            browser = Browser(held.services.settings.web.address, **options)
+            browsers.append(browser)
+            if name:
+                add_user(held.services, name, role)
+                browser.log_in(name)
+            return browser
+
+        return visit
+
+    yield start
+    for one in browsers:
+        one.close()
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture

@@ -13,7 +13,10 @@ LOAD = "import json, sys, {}; print(json.dumps(list(sys.modules)))"
 @pytest.mark.parametrize(
     ("modules", "needless"),
     [
-        ("node.scp, node.scheduler, node.web", {*ENGINES, "alembic", "httpx", "rich", "torch"}),
+        (
+            "node.scp, node.scheduler, node.web.server",
+            {*ENGINES, "alembic", "httpx", "rich", "torch"},
+        ),
         ("node.cli", {*ENGINES, "alembic", "httpx", "pydicom", "sqlalchemy", "torch"}),
         ("node.worker", {"alembic", "openvino", "SimpleITK", "sklearn", "httpx", "torch"}),
     ],

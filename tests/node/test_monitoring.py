@@ -16,7 +16,7 @@ from benchmarks.peers import wait_until
 from node.metrics import Metric
 from node.metrics_files import FOLDER, publishing
 from node.metrics_reference import metrics_reference, sample_names
-from node.web import WebServer
+from node.web.server import WebServer
 from node.worker import Worker
 
 TOP = Path(__file__).parents[2]

@@ -3,9 +3,6 @@
 import json
 import socket
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,47 +11,48 @@ from doubles import BoxSegmenter
 from node.clock import utc_now
 from node.health import Verdict, check_ready
 from node.roles import Role
-from node.web import WebServer
+from node.web.server import WebServer
 from node.worker import Worker
 
 
 @pytest.fixture
-def get(hold, free_port: Callable[[], int]):
-    """Serve a node with one finished job; give a function that fetches a page."""
-    port = free_port()
-    held = hold(web={"port": port})
+def held(hold, free_port):
+    """A node with one finished job."""
+    held = hold(web={"port": free_port()})
     held.queue()
     Worker(held.services, BoxSegmenter(), threading.Event()).work_once()
-    server = WebServer(held.services)
-    server.start()
+    return held
+
+
+@pytest.fixture
+def get(held, serve):
+    """Fetch what needs no login."""
+    browser = serve(held)()
 
     def fetch(path: str) -> tuple[int, bytes]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
+        answer = browser.get(path)
+        return answer.status_code, answer.content
 
-    yield fetch
-    server.stop()
+    return fetch
 
 
-def test_jobs_and_their_history_are_shown_without_patient_data(get):
-    status, page = get("/")
-    assert status == 200
-    assert b"DELIVERED" in page
-    status, page = get("/jobs/1")
-    assert status == 200
-    assert b"PRODUCED" in page
-    assert b"preview.png" in page
-    assert b"Phantom" not in page
+def test_jobs_and_their_history_are_shown(held, serve):
+    browser = serve(held)("anna")
+    assert "DELIVERED" in browser.get("/jobs").text
+    page = browser.get("/jobs/1").text
+    assert "PRODUCED" in page
+    assert "preview.png" in page
+    assert browser.get("/jobs/1/preview.png").headers["content-type"] == "image/png"
 
 
-def test_what_is_not_there_is_404(get):
-    assert get("/jobs/99")[0] == 404
-    assert get("/jobs/99/preview.png")[0] == 404
-    assert get("/jobs/nonsense")[0] == 422
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/jobs/99", 404), ("/jobs/99/preview.png", 404), ("/jobs/nonsense", 422), ("/nowhere", 404)],
+)
+def test_what_is_not_there_says_so(held, serve, path, status):
+    answer = serve(held)("anna").get(path)
+    assert answer.status_code == status
+    assert 'role="alert"' in answer.text
 
 
 def test_health_names_the_roles_that_do_not_run(get):
