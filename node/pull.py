@@ -41,7 +41,7 @@ def pull_study(
     *,
     series_uid: str = "",
     retrieval: Retrieval = Retrieval.GET,
-    on_progress: Callable[[float], None] = lambda _share: None,
+    on_progress: Callable[[int, int], None] = lambda _here, _offered: None,
 ) -> list[PulledSeries]:
     """Fetch the series of a study.
 
@@ -58,7 +58,7 @@ def pull_study(
     retrieval
         How instances come.
     on_progress
-        Told the share of the instances that is there.
+        Told, again and again, how many instances are here, and how many the peer lists.
 
     Raises
     ------
@@ -80,6 +80,7 @@ def pull_study(
         )
     wanted = sum(len(offer.instance_uids) for offer in offers)
     ready = 0
+    on_progress(ready, wanted)
     pulled = []
     for offer in offers:
         before = _missing(services, offer.instance_uids)
@@ -90,7 +91,7 @@ def pull_study(
             # A pause between two parts is not the end of the series.
             services.open_series.note_count(offer.series_uid, len(offer.instance_uids), listed_at)
             ready += len(part)
-            on_progress(ready / wanted)
+            on_progress(ready, wanted)
         missing = _missing(services, before)
         pulled.append(
             PulledSeries(
