@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from config import Retrieval
-from node.cli_options import ConfigOption, JsonOption, SetOption, load, open_stores
+from node.cli_options import ConfigOption, JsonOption, SetOption, open_stores
+from node.clock import utc_now
 from node.console import err, out, print_json, print_table, progress_bar
 from node.errors import UnusableList, WrongCall
-from storage.states import RetrievalKey, RetrievalState
+from storage.states import AuditEvent, RetrievalKey, RetrievalState
 
 if TYPE_CHECKING:
     from node.services import Services
@@ -39,8 +40,17 @@ _STUDY_COLUMNS = [
     "here",
     "jobs",
 ]
-_ROW_COLUMNS = ["row", "asked for", "state", "here", "of", "attempts", "next attempt", "remark"]
-_BATCH_COLUMNS = ["pull", "from", "by", "ordered", "when", "rows", "here", "of"]
+_ROW_COLUMNS = [
+    "row",
+    "asked for",
+    "state",
+    "here",
+    "of",
+    "attempts",
+    "next attempt (local)",
+    "remark",
+]
+_BATCH_COLUMNS = ["pull", "from", "by", "ordered (local)", "when", "rows", "here", "of"]
 
 
 def _check_uid(value: str | None) -> str | None:
@@ -292,13 +302,20 @@ def _pull_now(
 ) -> None:
     from node.peers import find_peer
     from node.pull import pull_study
-    from node.services import open_services
+    from storage.records import AuditEntry
 
-    settings = load(config, overrides).settings
-    found = find_peer(settings, peer)
+    services = open_stores(config, overrides)
+    found = find_peer(services.settings, peer)
+    entry = AuditEntry(
+        event=AuditEvent.ACTION,
+        actor=_actor(),
+        study_uid=study,
+        detail={"action": "pull", "peer": peer, "series": series},
+    )
+    services.audit.append(entry, utc_now())
     with progress_bar("hepar pull") as progress:
         pulled = pull_study(
-            open_services(settings),
+            services,
             found,
             study,
             series_uid=series,
@@ -322,9 +339,9 @@ def _tell_order(services: "Services", batch: "RetrievalBatch", *, as_json: bool)
     if as_json:
         print_json(asdict(batch))
     else:
-        rows = sum(batch.counts.values())
+        rows = _rows(sum(batch.counts.values()))
         out.print(
-            f"Pull {batch.batch}: {rows} rows from {batch.peer}, {_when(batch.at_night)}. "
+            f"Pull {batch.batch}: {rows} from {batch.peer}, {_when(batch.at_night)}. "
             f"`hepar pulls show {batch.batch}` tells how far it is."
         )
     verdicts = {check.name: check.verdict for check in check_running(services.settings)}
@@ -336,7 +353,11 @@ def _tell_change(rows: Sequence["RetrievalRecord"], what: str, *, as_json: bool)
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        out.print(f"{len(rows)} rows are {what}.")
+        out.print(f"{_rows(len(rows))} {what}.")
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _when(at_night: bool) -> str:

@@ -80,11 +80,11 @@ def pull_study(
         )
     wanted = sum(len(offer.instance_uids) for offer in offers)
     ready = 0
-    on_progress(ready, wanted)
     pulled = []
     for offer in offers:
         before = _missing(services, offer.instance_uids)
         ready += len(offer.instance_uids) - len(before)
+        on_progress(ready, wanted)
         for start in range(0, len(before), BATCH):
             part = before[start : start + BATCH]
             _retrieve(services, peer, offer.key(study_uid, part), retrieval)

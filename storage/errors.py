@@ -155,9 +155,11 @@ class ForbiddenTransition(StorageError):
 class StaleJob(StorageError):
     """The row has changed since it was read; nothing was changed."""
 
+    kind = "job"
+
     def __init__(self, job_id: int, what: str = "it has changed in the meantime") -> None:
         self.job_id = job_id
-        super().__init__(f"job {job_id}: {what}")
+        super().__init__(f"{self.kind} {job_id}: {what}")
 
 
 class LeaseLost(StaleJob):
@@ -172,9 +174,7 @@ class LeaseLost(StaleJob):
 class RetrievalLost(LeaseLost):
     """The scheduler no longer holds the retrieval, as when a person has canceled it."""
 
-    def __init__(self, retrieval_id: int, holder: str, state: str) -> None:
-        super().__init__(retrieval_id, holder, state)
-        self.args = (f"retrieval {retrieval_id}: {holder} no longer holds it, it is {state}",)
+    kind = "retrieval"
 
 
 class SeriesChanged(StaleJob):

@@ -318,7 +318,7 @@ class RetrievalProgress:
     """Instances that the peer lists, as far as it has been asked."""
     fetched: int = 0
     """How many of them are here, whenever they came."""
-    series_uids: Sequence[str] = ()
+    series_uids: Sequence[str] = field(default=(), hash=False)
     """The series that they belong to."""
 
 

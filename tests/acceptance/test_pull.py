@@ -151,5 +151,5 @@ def test_a_list_for_the_night_waits_and_can_be_canceled(node: NodeProcess, archi
     assert done.returncode == 0, done.stderr
     batch = json.loads(done.stdout)["batch"]
     assert "1 WAITING" in node.hepar("pulls", "list").stdout
-    assert "1 rows are canceled." in node.hepar("pulls", "cancel", batch).stdout
+    assert "1 row canceled." in node.hepar("pulls", "cancel", batch).stdout
     assert node.services.retrievals.list_rows(batch)[0].state is RetrievalState.CANCELED

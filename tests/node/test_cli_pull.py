@@ -53,7 +53,7 @@ def test_a_list_is_ordered_shown_canceled_and_taken_up_again(called, tmp_path: P
     ]
     assert shown["counts"] == {"WAITING": 2}
     assert shown["actor"].startswith("user:")
-    assert "1 rows are canceled." in called("pulls", "cancel", "1", "--row", "2").output
+    assert "1 row canceled." in called("pulls", "cancel", "1", "--row", "2").output
     text = called("pulls", "show", "1").output
     assert "1 WAITING, 1 CANCELED" in text
     assert "accession A2" in text

@@ -190,6 +190,20 @@ def test_all_studies_of_a_number_are_fetched_and_no_similar_one(make_asking, wri
     assert set(row.series_uids) == asking.series() == {series_uid(one) for one in two}
 
 
+def test_what_is_here_already_counts_and_is_not_fetched(make_asking, batches_of_one):
+    asking = make_asking(here=9)
+    asking.give(asking.held.paths)
+    first = asking.order("HP0000")
+    asking.work()
+    again = asking.order("HP0000")
+    asking.work()
+    for batch in (first, again):
+        [row] = asking.rows(batch)
+        assert (row.state.value, row.offered, row.fetched) == ("DONE", 12, 12)
+        assert row.series_uids == [asking.held.series_uid]
+    assert len(batches_of_one) == 3
+
+
 def test_a_patient_with_too_many_studies_is_not_fetched(make_asking, write):
     asking = make_asking(max_studies=1)
     asking.give(write(patient_id="P1"), write(patient_id="P1"), write(patient_id="P2"))
