@@ -15,6 +15,7 @@ from config.network import (
     TlsSettings,
     WebPeerSettings,
 )
+from config.pull import PullSettings
 from config.results import ProfileSettings, ResultSettings
 from config.rules import RuleAction, RuleSettings
 from config.settings import (
@@ -42,6 +43,7 @@ __all__ = [
     "PollSettings",
     "ProfileSettings",
     "Proof",
+    "PullSettings",
     "QueueSettings",
     "ReceiveSettings",
     "ResultSettings",

@@ -21,6 +21,7 @@ from config.network import (
     Proof,
     TaggedPeer,
 )
+from config.pull import PullSettings
 from config.results import DEFAULT_PROFILE, ProfileSettings, ResultSettings, ready_made_profiles
 from config.rules import RuleSettings, default_rules
 from config.section import Section
@@ -173,6 +174,7 @@ class Settings(BaseSettings):
         "slicer, orthanc, sc-only, rt; a section of such a name replaces it.",
     )
     delivery: DeliverySettings = DeliverySettings()
+    pull: PullSettings = PullSettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
     database: DatabaseSettings = DatabaseSettings()

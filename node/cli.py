@@ -6,14 +6,13 @@ Exit codes: 0 done, 1 the work failed, 2 the call or the settings are wrong.
 import gc
 import logging
 import sys
-from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from config import Retrieval, SettingsError, TumorEngine
+from config import SettingsError, TumorEngine
 from node.cli_admin import config_app, jobs_app, model_app, rules_app
 from node.cli_cluster import cluster
 from node.cli_commission import commission
@@ -27,6 +26,7 @@ from node.cli_options import (
     passed_on,
     with_engine,
 )
+from node.cli_pull import pull, pulls_app, query
 from node.cli_series import retention_app, series_app
 from node.cli_users import users_app
 from node.console import err, out, print_json, print_measurements, print_table, progress_bar
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(series_app, name="series")
 app.add_typer(retention_app, name="retention")
+app.add_typer(pulls_app, name="pulls")
 app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
@@ -49,6 +50,8 @@ app.add_typer(db_app, name="db")
 app.add_typer(users_app, name="users")
 app.command()(cluster)
 app.command()(commission)
+app.command()(query)
+app.command()(pull)
 
 
 def _print_version(*, wanted: bool) -> None:
@@ -235,72 +238,6 @@ def send(
         if refused:
             print_table("Refused", ["file", "answer"], [[a.path, a.answer] for a in refused])
     if refused:
-        raise typer.Exit(1)
-
-
-def _check_uid(value: str | None) -> str | None:
-    """Refuse what is no UID: nothing, or a wildcard, would fetch an archive."""
-    from dicom_io.errors import InvalidUid
-    from dicom_io.headers import check_uid
-
-    try:
-        return None if value is None else check_uid(value)
-    except InvalidUid as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-@app.command()
-def pull(
-    peer: Annotated[
-        str, typer.Option("--from", help="Peer of the settings, AETITLE@host:port, or a URL.")
-    ],
-    study: Annotated[str, typer.Option(callback=_check_uid, help="Study instance UID.")],
-    series: Annotated[
-        str | None,
-        typer.Option(
-            callback=_check_uid,
-            help="Only the series of this UID; default: all CT series of the study.",
-        ),
-    ] = None,
-    by: Annotated[
-        str,
-        typer.Option(
-            help="'get' (C-GET, or WADO-RS), or 'move': C-MOVE to this node, which must run and be "
-            "known to the peer."
-        ),
-    ] = "get",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Fetch a study from a PACS into the node, which then treats it as if it had been sent.
-
-    What the node has already is not fetched again, so an interrupted pull is just repeated.
-    """
-    from node.peers import find_peer
-    from node.pull import pull_study
-    from node.services import open_services
-
-    if by not in list(Retrieval):
-        raise typer.BadParameter(f"--by is one of {', '.join(Retrieval)}")
-    settings = load(config, overrides).settings
-    found = find_peer(settings, peer)
-    with progress_bar("hepar pull") as progress:
-        pulled = pull_study(
-            open_services(settings),
-            found,
-            study,
-            series_uid=series or "",
-            retrieval=Retrieval(by),
-            on_progress=lambda share: progress("fetching", share),
-        )
-    if as_json:
-        print_json([asdict(one) for one in pulled])
-    else:
-        columns = ["series", "modality", "offered", "fetched", "missing"]
-        rows = [[p.series_uid, p.modality, p.offered, p.fetched, len(p.missing)] for p in pulled]
-        print_table(f"From {found.ae_title}", columns, rows)
-    if any(one.missing for one in pulled):
         raise typer.Exit(1)
 
 

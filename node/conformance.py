@@ -16,6 +16,7 @@ from node.commitment import REQUEST_ACTION
 from node.conformance_tables import ConformanceTables, spell
 from node.pull import BATCH
 from node.scu import DUPLICATE
+from node.study_query import MAX_MATCHES
 from node.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, SOFTWARE_VERSION
 
 TITLE = "DICOM conformance statement"
@@ -36,6 +37,7 @@ def make_statement(settings: Settings) -> str:
             max_strangers=MAX_STRANGERS,
             request_action=REQUEST_ACTION,
             batch=BATCH,
+            max_matches=MAX_MATCHES,
             duplicate=f"{DUPLICATE:04X}",
         )
     )

@@ -47,6 +47,7 @@ from node.dimse_status import DimseStatus
 from node.scp import make_acceptor
 from node.scu import SentInstance
 from node.tls import CIPHERS, MINIMUM_VERSION
+from storage.states import RetrievalKey
 
 _UID = "1"
 """Stands for any UID in a question."""
@@ -59,7 +60,7 @@ _SERVICES: Mapping[UID, str] = {
     Verification: "`hepar echo`, `hepar doctor`",
     StorageCommitmentPushModel: "`commitment` in `peers.*.proofs`",
     StudyRootQueryRetrieveInformationModelFind: (
-        "`hepar pull`; `find` in `peers.*.proofs`, `peers.*.ask_counts`, poll"
+        "`hepar query`, `hepar pull`; `find` in `peers.*.proofs`, `peers.*.ask_counts`, poll"
     ),
     StudyRootQueryRetrieveInformationModelGet: "`hepar pull`; `get` in `peers.*.proofs`, poll",
     StudyRootQueryRetrieveInformationModelMove: "`hepar pull --by move`; poll",
@@ -208,6 +209,11 @@ class ConformanceTables:
         asked = {
             "poll: new studies": identifiers.new_studies(date(2000, 1, 1)),
             "poll: their series": identifiers.ct_series_of(_UID),
+            "query and pull by accession number": identifiers.studies_by(
+                RetrievalKey.ACCESSION, "1"
+            ),
+            "query and pull by patient ID": identifiers.studies_by(RetrievalKey.PATIENT, "1"),
+            "query and pull by study UID": identifiers.studies_by(RetrievalKey.STUDY, _UID),
             "`hepar pull`: all CT series": identifiers.series_to_pull(_UID),
             "`hepar pull --series`, poll: one series": identifiers.series_to_pull(_UID, _UID),
             "`hepar pull`, poll, counts: its instances": identifiers.instances_of(_UID, _UID),

@@ -120,8 +120,12 @@ def send_files(
     return sent
 
 
-def find(node: NodeSettings, peer: WebPeerSettings, key: Dataset) -> list[Dataset]:
+def find(
+    node: NodeSettings, peer: WebPeerSettings, key: Dataset, limit: int | None = None
+) -> list[Dataset]:
     """Ask by QIDO-RS (PS3.18 10.6) what C-FIND is asked with an identifier, and give the matches.
+
+    No more than `limit` are given.
 
     Raises
     ------
@@ -135,12 +139,12 @@ def find(node: NodeSettings, peer: WebPeerSettings, key: Dataset) -> list[Datase
     with _connect(node, peer) as client:
         while True:
             before = len(found)
-            page = parameters | {"limit": str(_PAGE), "offset": str(before)}
+            page = parameters | {"limit": str(min(_PAGE, limit or _PAGE)), "offset": str(before)}
             matches = _search(client, peer, resource, page)
             found |= {_identity(match): match for match in matches}
             # A service may give fewer than asked for, or, knowing no offset, the same ever again.
-            if len(found) == before:
-                return list(found.values())
+            if len(found) == before or (limit is not None and len(found) >= limit):
+                return list(found.values())[:limit]
 
 
 def get(
@@ -247,15 +251,18 @@ def _read_report(response: "httpx.Response", uid: str) -> tuple[int | None, str]
     return None, f"{_describe(response)}, and no report on the instance"
 
 
-def _query_of(key: Dataset) -> tuple[str, dict[str, str]]:
-    """Give resource and parameters of an identifier: values match, empty ones are returned."""
+def _query_of(key: Dataset) -> tuple[str, dict[str, str | list[str]]]:
+    """Give resource and parameters of an identifier: values match, empty ones are returned.
+
+    What is to be returned is named one by one: Orthanc overlooks a list with encoded commas.
+    """
     resource, above = RESOURCES[key.QueryRetrieveLevel]
     rest = [e.keyword for e in key if e.keyword not in (*above, "QueryRetrieveLevel")]
     parameters = {keyword: ",".join(_values(key, keyword)) for keyword in rest}
-    matching = {keyword: value for keyword, value in parameters.items() if value}
+    matching: dict[str, str | list[str]] = {k: value for k, value in parameters.items() if value}
     returned = [keyword for keyword, value in parameters.items() if not value]
     if returned:
-        matching["includefield"] = ",".join(returned)
+        matching["includefield"] = returned
     return resource.format(*(key[keyword].value for keyword in above)), matching
 
 
@@ -265,7 +272,10 @@ def _values(key: Dataset, keyword: str) -> list[str]:
 
 
 def _search(
-    client: "httpx.Client", peer: WebPeerSettings, resource: str, parameters: Mapping[str, str]
+    client: "httpx.Client",
+    peer: WebPeerSettings,
+    resource: str,
+    parameters: Mapping[str, str | list[str]],
 ) -> list[Dataset]:
     response = client.get(f"{peer.url}{resource}", params=parameters)
     _check(response, f"{peer.ae_title} refuses a query")

@@ -5,11 +5,14 @@ NodeError
 |   `-- PeerTimedOut
 |-- PeerRefused
 |-- NotThere
+|-- TooMany
 |-- NodeStopped
 |-- WrongModel
 |-- JobPutBack
 `-- WrongCall
     |-- UnusableInput
+    |-- UnusableValue
+    |-- UnusableList
     |-- UnknownPeer
     `-- UnusableTls
 """
@@ -74,12 +77,31 @@ class NotThere(NodeError):
     """A peer does not have what is wanted of it."""
 
 
+class TooMany(NodeError):
+    """A peer has more of what is wanted than anybody can mean."""
+
+
 class WrongCall(NodeError):
     """The command was called with something that is not there."""
 
 
 class UnusableInput(WrongCall):
     """The input path holds nothing that can be segmented."""
+
+
+class UnusableValue(WrongCall):
+    """A number that no study can have, or that would match others too."""
+
+    def __init__(self, value: str, why: str) -> None:
+        super().__init__(f"{value!r} cannot be asked for: {why}")
+        self.why = why
+
+
+class UnusableList(WrongCall):
+    """A list of numbers that cannot be taken."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The list cannot be used: {why}")
 
 
 class UnknownPeer(WrongCall):

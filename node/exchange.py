@@ -37,11 +37,13 @@ def send_files(
     return scu.send_files(node, peer, paths, on_sent)
 
 
-def find(node: NodeSettings, peer: AnyPeer, key: Dataset) -> list[Dataset]:
+def find(
+    node: NodeSettings, peer: AnyPeer, key: Dataset, limit: int | None = None
+) -> list[Dataset]:
     """Ask by C-FIND or QIDO-RS, and give the matches; see `query.find`, `dicomweb.find`."""
     if isinstance(peer, WebPeerSettings):
-        return dicomweb.find(node, peer, key)
-    return query.find(node, peer, key)
+        return dicomweb.find(node, peer, key, limit)
+    return query.find(node, peer, key, limit)
 
 
 def get(

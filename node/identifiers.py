@@ -3,12 +3,13 @@
 They are those of C-FIND, C-GET and C-MOVE (PS3.4 C.4); QIDO-RS and WADO-RS ask for the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from pydicom.dataset import Dataset
 
 from node.query import make_key
+from storage.states import RetrievalKey
 
 _TOLD_OF_A_STUDY = ("StudyInstanceUID", "StudyDescription")
 _TOLD_OF_A_SERIES = (
@@ -19,6 +20,23 @@ _TOLD_OF_A_SERIES = (
     "NumberOfSeriesRelatedInstances",
 )
 """What rules may need before a series is here; those on other attributes decide after it came."""
+_TOLD_TO_PEOPLE = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyDescription",
+    "AccessionNumber",
+    "PatientID",
+    "PatientName",
+    "ModalitiesInStudy",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+)
+MATCHED: Mapping[RetrievalKey, str] = {
+    RetrievalKey.ACCESSION: "AccessionNumber",
+    RetrievalKey.PATIENT: "PatientID",
+    RetrievalKey.STUDY: "StudyInstanceUID",
+}
+"""The attribute that each kind of number is of."""
 _CT = "CT"
 
 
@@ -26,6 +44,14 @@ def new_studies(first_day: date) -> Dataset:
     """Ask for the studies with CT since a day."""
     told = dict.fromkeys(_TOLD_OF_A_STUDY, "")
     return make_key("STUDY", **told, StudyDate=f"{first_day:%Y%m%d}-", ModalitiesInStudy=_CT)
+
+
+def studies_by(key: RetrievalKey, value: str) -> Dataset:
+    """Ask for the studies of a number that a person knows, and what people want to know of them.
+
+    The value must be checked before, see `node.wanted`: wildcards would match an archive.
+    """
+    return make_key("STUDY", **dict.fromkeys(_TOLD_TO_PEOPLE, "") | {MATCHED[key]: value})
 
 
 def ct_series_of(study_uid: str) -> Dataset:

@@ -134,7 +134,7 @@ class Poller:
             offer.study_uid,
             series_uid=offer.series_uid,
             retrieval=self._settings.by,
-            on_progress=lambda _: self._go_on(),
+            on_progress=lambda *_: self._go_on(),
         )
         if pulled.missing:
             raise PeerRefused(f"{len(pulled.missing)} of {pulled.offered} instances did not come")

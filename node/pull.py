@@ -41,7 +41,7 @@ def pull_study(
     *,
     series_uid: str = "",
     retrieval: Retrieval = Retrieval.GET,
-    on_progress: Callable[[float], None] = lambda _share: None,
+    on_progress: Callable[[int, int], None] = lambda _here, _offered: None,
 ) -> list[PulledSeries]:
     """Fetch the series of a study.
 
@@ -58,7 +58,7 @@ def pull_study(
     retrieval
         How instances come.
     on_progress
-        Told the share of the instances that is there.
+        Told, again and again, how many instances are here, and how many the peer lists.
 
     Raises
     ------
@@ -84,13 +84,14 @@ def pull_study(
     for offer in offers:
         before = _missing(services, offer.instance_uids)
         ready += len(offer.instance_uids) - len(before)
+        on_progress(ready, wanted)
         for start in range(0, len(before), BATCH):
             part = before[start : start + BATCH]
             _retrieve(services, peer, offer.key(study_uid, part), retrieval)
             # A pause between two parts is not the end of the series.
             services.open_series.note_count(offer.series_uid, len(offer.instance_uids), listed_at)
             ready += len(part)
-            on_progress(ready / wanted)
+            on_progress(ready, wanted)
         missing = _missing(services, before)
         pulled.append(
             PulledSeries(

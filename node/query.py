@@ -28,8 +28,10 @@ def make_key(level: str, **attributes: str | list[str]) -> Dataset:
     return key
 
 
-def find(node: NodeSettings, peer: PeerSettings, key: Dataset) -> list[Dataset]:
-    """Ask by C-FIND, and give the matches.
+def find(
+    node: NodeSettings, peer: PeerSettings, key: Dataset, limit: int | None = None
+) -> list[Dataset]:
+    """Ask by C-FIND, and give the matches; after so many the association is aborted.
 
     Raises
     ------
@@ -46,6 +48,9 @@ def find(node: NodeSettings, peer: PeerSettings, key: Dataset) -> list[Dataset]:
             _check(response, f"{peer.ae_title} refuses a query")
             if match is not None:
                 found.append(match)
+            if len(found) == limit:
+                assoc.abort()
+                break
     finally:
         if assoc.is_established:
             assoc.release()

@@ -1,8 +1,8 @@
-"""When a failed delivery is tried again: data in, time out."""
+"""When a failed delivery or retrieval is tried again: data in, time out."""
 
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from config import DeliverySettings
 from node.errors import Cause
 
 JITTER = 0.25
@@ -10,8 +10,24 @@ JITTER = 0.25
 _MAX_DOUBLINGS = 32
 
 
+class RetrySettings(Protocol):
+    """What sections of the settings have in common that say how often something is tried."""
+
+    @property
+    def first_retry_s(self) -> float:
+        """Pause before the second attempt."""
+
+    @property
+    def max_retry_s(self) -> float:
+        """Longest pause."""
+
+    @property
+    def give_up_h(self) -> float:
+        """For how long it is tried."""
+
+
 def next_attempt_at(
-    settings: DeliverySettings,
+    settings: RetrySettings,
     *,
     cause: Cause,
     attempts: int,
@@ -19,7 +35,7 @@ def next_attempt_at(
     now: datetime,
     luck: float,
 ) -> datetime | None:
-    """Give the time of the next attempt, or none when the delivery is to be given up.
+    """Give the time of the next attempt, or none when it is to be given up.
 
     Parameters
     ----------
@@ -30,7 +46,7 @@ def next_attempt_at(
     attempts
         Attempts made so far, at least 1; the pause doubles with each.
     first_attempt_at
-        When the destination was first tried (aware, UTC).
+        When it was first tried (aware, UTC).
     now
         The present (aware, UTC).
     luck
@@ -47,12 +63,12 @@ def next_attempt_at(
     return None if is_over else due
 
 
-def _pauses_s(settings: DeliverySettings, attempts: int) -> float:
+def _pauses_s(settings: RetrySettings, attempts: int) -> float:
     """Give the sum of the pauses after so many attempts, the one that begins included."""
     doubling = min(attempts, _MAX_DOUBLINGS)
     pauses_s = sum(_pause_s(settings, number) for number in range(doubling))
     return pauses_s + (attempts - doubling) * settings.max_retry_s
 
 
-def _pause_s(settings: DeliverySettings, doublings: int) -> float:
+def _pause_s(settings: RetrySettings, doublings: int) -> float:
     return min(settings.first_retry_s * 2.0**doublings, settings.max_retry_s)

@@ -31,7 +31,7 @@ class Role(StrEnum):
     RECEIVER = "receiver"
     """Storage SCP."""
     SCHEDULER = "scheduler"
-    """Settle, recover, deliver, prove, poll, clean."""
+    """Settle, recover, deliver, prove, poll, retrieve, clean."""
     WORKER = "worker"
     """Segmentation; one process per `queue.workers`."""
     WEB = "web"

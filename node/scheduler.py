@@ -1,4 +1,4 @@
-"""The ticks: settle, count, recover, deliver, prove, poll, clean; the rare ones are elsewhere.
+"""The ticks: settle, count, recover, deliver, prove, poll, retrieve, clean; see also the janitor.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -36,6 +36,7 @@ from node.lease import LeaseKeeper
 from node.metrics import Metric
 from node.poller import Poller
 from node.prover import Prover
+from node.retriever import Retriever
 from node.retry import next_attempt_at
 from node.services import TROUBLE_PAUSE_S, Services
 from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob
@@ -50,6 +51,7 @@ from storage.records import (
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.3
+RETRIEVE_S = 1.0
 SWEEP_S = 3600.0
 SPOOL_AGE = timedelta(hours=1)
 
@@ -94,7 +96,7 @@ class Scheduler:
             Poller(self._services, name, poll, stop) for name, poll in settings.polled.items()
         ]
         janitor = Janitor(self._services, self._owner, stop)
-        asking = len(self._pollers) + len(self._counters)
+        asking = len(self._pollers) + len(self._counters) + len(settings.peers)
         threads = 5 + 2 * len(settings.destinations) + asking
         clock = BackgroundScheduler(
             timezone="UTC",
@@ -121,6 +123,8 @@ class Scheduler:
             add(poller.poll, poll.every_s)
         for counter in self._counters:
             add(counter.count, TICK_S)
+        for name in settings.peers:
+            add(Retriever(self._services, name, self._owner, stop).retrieve, RETRIEVE_S)
         clock.start()
         self._watch_clock(clock, stop)
         clock.shutdown(wait=True)

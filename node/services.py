@@ -18,6 +18,7 @@ from storage.orphans import Orphans
 from storage.pauses import Pauses
 from storage.proofs import Proofs
 from storage.retention import Retention
+from storage.retrievals import Retrievals
 from storage.ticks import Ticks
 from storage.users import Users
 
@@ -39,6 +40,7 @@ class Services:
     proofs: Proofs
     heartbeats: Heartbeats
     retention: Retention
+    retrievals: Retrievals
     orphans: Orphans
     ticks: Ticks
     moments: Moments
@@ -76,6 +78,7 @@ def open_services(settings: Settings) -> Services:
         proofs=Proofs(database),
         heartbeats=Heartbeats(database),
         retention=Retention(database, files, settings.retention, frozenset(settings.proving)),
+        retrievals=Retrievals(database),
         orphans=Orphans(database, files),
         ticks=Ticks(database),
         moments=Moments(database),

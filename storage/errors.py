@@ -12,13 +12,14 @@ StorageError
 +-- ProgramMissing            a program of PostgreSQL is not installed
 +-- DiskShort                 less free space than the settings demand, or none at all
 +-- FileStoreError            a file of the data folder cannot be written or read
-+-- NotFound                  no such job, series, delivery or storage commitment
++-- NotFound                  no such job, series, delivery, pull or storage commitment
 +-- NameTaken                 there is a user of this name
 +-- UsersExist                the first user was made before
 +-- LastAdministrator         nobody would be left who can make users
 +-- ForbiddenTransition       the state table does not allow it
 +-- StaleJob                  the row has changed since it was read; nothing was changed
     +-- LeaseLost             the worker or sender no longer holds the job or delivery
+    |   +-- RetrievalLost     the scheduler no longer holds the retrieval
     +-- SeriesChanged         the series no longer has the content that the job was made for
     +-- ResultsRemoved        the files of its results were removed
     +-- InstancesRemoved      the files of its series were removed
@@ -154,9 +155,11 @@ class ForbiddenTransition(StorageError):
 class StaleJob(StorageError):
     """The row has changed since it was read; nothing was changed."""
 
+    kind = "job"
+
     def __init__(self, job_id: int, what: str = "it has changed in the meantime") -> None:
         self.job_id = job_id
-        super().__init__(f"job {job_id}: {what}")
+        super().__init__(f"{self.kind} {job_id}: {what}")
 
 
 class LeaseLost(StaleJob):
@@ -166,6 +169,12 @@ class LeaseLost(StaleJob):
         self.holder = holder
         self.state = state
         super().__init__(job_id, f"{holder} no longer holds it, it is {state}")
+
+
+class RetrievalLost(LeaseLost):
+    """The scheduler no longer holds the retrieval, as when a person has canceled it."""
+
+    kind = "retrieval"
 
 
 class SeriesChanged(StaleJob):

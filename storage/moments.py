@@ -14,8 +14,16 @@ from sqlalchemy import ColumnElement, case, not_, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from storage.database import Database
-from storage.states import DeliveryState, JobState, ProofState
-from storage.tables import DeliveryRow, JobRow, LeasedRow, ProofRow, SeriesRow, TickRow
+from storage.states import UNDER_WAY_RETRIEVALS, DeliveryState, JobState, ProofState
+from storage.tables import (
+    DeliveryRow,
+    JobRow,
+    LeasedRow,
+    ProofRow,
+    RetrievalRow,
+    SeriesRow,
+    TickRow,
+)
 
 CLOCK_SLACK = timedelta(minutes=1)
 """What the clocks of the machines of a node may differ by: no row is from the future before."""
@@ -50,6 +58,7 @@ _KINDS = (
     _leased(ProofRow, ProofRow.state == ProofState.WAITING),
     _Kind(ProofRow.state == ProofState.WAITING, ProofRow.asked_at),
     _leased(TickRow, TickRow.name != ""),
+    _leased(RetrievalRow, RetrievalRow.state.in_(UNDER_WAY_RETRIEVALS)),
 )
 
 

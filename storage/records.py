@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from config.network import Retrieval
 from config.results import DEFAULT_PROFILE
 from config.rules import RuleAction
 from storage.states import (
@@ -15,6 +16,8 @@ from storage.states import (
     FailureCode,
     JobState,
     ProofState,
+    RetrievalKey,
+    RetrievalState,
     UserRole,
     Work,
 )
@@ -278,6 +281,76 @@ class ProofRecord:
     """When the destination has committed itself to all results."""
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalOrder:
+    """What a person wants to have from a peer."""
+
+    peer: str
+    """Its name in the settings."""
+    wanted: Sequence[tuple[RetrievalKey, str]]
+    """A row for each; what is named twice is fetched once."""
+    retrieval: Retrieval
+    actor: str
+    at_night: bool = False
+    """Rows begin only where `Retrievals.claim_due` is told that it is night."""
+    not_before: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalProgress:
+    """How far the retrieval of a row has come."""
+
+    offered: int = 0
+    """Instances that the peer lists, as far as it has been asked."""
+    fetched: int = 0
+    """How many of them are here, whenever they came."""
+    series_uids: Sequence[str] = field(default=(), hash=False)
+    """The series that they belong to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalRecord(RetrievalProgress):
+    """A row of a list of what is to be fetched from a peer."""
+
+    id: int
+    batch: str
+    """The list that it belongs to: the number of the first row of it."""
+    peer: str
+    key: RetrievalKey
+    value: str
+    retrieval: Retrieval
+    at_night: bool
+    actor: str
+    state: RetrievalState
+    attempts: int
+    first_attempt_at: datetime | None
+    next_attempt_at: datetime
+    """When it is due; one that is fetched at night begins in the first night after."""
+    last_error: str
+    owner: str | None
+    """The scheduler that holds it, or held it last."""
+    lease_until: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalBatch:
+    """A list of what is to be fetched from a peer, and how far it has come."""
+
+    batch: str
+    peer: str
+    retrieval: Retrieval
+    at_night: bool
+    actor: str
+    created_at: datetime
+    counts: Mapping[RetrievalState, int] = field(hash=False)
+    """Rows by state, of those states that any has."""
+    offered: int
+    """Instances, as in `RetrievalProgress`, over all rows."""
+    fetched: int
 
 
 @dataclass(frozen=True, kw_only=True)

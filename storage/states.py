@@ -88,6 +88,17 @@ class Work(StrEnum):
     """Results are sent to destinations."""
 
 
+class RetrievalKey(StrEnum):
+    """What a person knows of a study that is to be fetched."""
+
+    ACCESSION = "accession"
+    """Accession Number (0008,0050)."""
+    PATIENT = "patient"
+    """Patient ID (0010,0020)."""
+    STUDY = "study"
+    """Study Instance UID (0020,000D)."""
+
+
 class RetrievalState(StrEnum):
     """Where the retrieval of a study from a peer stands."""
 
@@ -103,6 +114,10 @@ class RetrievalState(StrEnum):
     """Given up."""
     CANCELED = "CANCELED"
     """A person stopped it."""
+
+
+UNDER_WAY_RETRIEVALS = (RetrievalState.WAITING, RetrievalState.RUNNING)
+"""In the other states nothing goes on by itself."""
 
 
 class UserRole(StrEnum):

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from config.network import Retrieval
 from config.results import DEFAULT_PROFILE
 from config.rules import RuleAction
 from storage.states import (
@@ -32,6 +33,7 @@ from storage.states import (
     DeliveryState,
     JobState,
     ProofState,
+    RetrievalKey,
     RetrievalState,
     UserRole,
     Work,
@@ -113,6 +115,8 @@ class Base(DeclarativeBase):
         ProofState: _closed_set(ProofState, "proof_state"),
         RuleAction: _closed_set(RuleAction, "decision"),
         RetrievalState: _closed_set(RetrievalState, "retrieval_state"),
+        RetrievalKey: _closed_set(RetrievalKey, "retrieval_key"),
+        Retrieval: _closed_set(Retrieval, "retrieval"),
         UserRole: _closed_set(UserRole, "user_role"),
         AccessKind: _closed_set(AccessKind, "access_kind"),
         Work: _closed_set(Work, "work"),
@@ -489,20 +493,23 @@ class AlertRow(Base):
 
 
 class RetrievalRow(LeasedRow):
-    """A study that is to be fetched from a peer, by what a person knows of it."""
+    """What is to be fetched from a peer, by what a person knows of it: a row of a list."""
 
     __tablename__ = "retrieval"
     __table_args__ = (
         CheckConstraint("attempts >= 0", name="attempts"),
-        Index("ix_retrieval_due", "state", "next_attempt_at"),
+        # Claim: what is due from a peer, the longest due first.
+        Index("ix_retrieval_due", "peer", "state", "next_attempt_at"),
+        Index("ix_retrieval_batch", "batch"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     batch: Mapped[str]
     peer: Mapped[str]
-    key: Mapped[str]
+    key: Mapped[RetrievalKey]
     value: Mapped[str]
-    retrieval: Mapped[str]
+    retrieval: Mapped[Retrieval]
+    at_night: Mapped[bool] = mapped_column(default=False)
     actor: Mapped[str]
     state: Mapped[RetrievalState]
     offered: Mapped[int] = mapped_column(default=0)

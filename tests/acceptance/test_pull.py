@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from benchmarks.peers import NodeProcess, Orthanc, SyntheticCt
-from storage.states import JobState
+from benchmarks.peers import NodeProcess, Orthanc, SyntheticCt, wait_until
+from storage.states import JobState, RetrievalState
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]
 
@@ -96,3 +96,60 @@ def test_wrong_calls_say_what_is_wrong(node: NodeProcess, archived):
     assert "Did you mean 'archive'?" in " ".join(unknown.stderr.split())
     done = node.hepar("pull", "--from", "archive", "--study", study_of(ct), "--by", "fax")
     assert done.returncode == 2
+
+
+def accession_of(ct: SyntheticCt) -> str:
+    return str(dcmread(ct.paths[0]).AccessionNumber)
+
+
+def test_a_list_is_worked_off_while_the_scheduler_is_killed(
+    node: NodeProcess, archived, tmp_path: Path
+):
+    first, second = archived(5), archived(6)
+    path = tmp_path / "list.csv"
+    path.write_text(f"Accession Number\n{accession_of(first)}\nNOWHERE\n{accession_of(second)}\n")
+    [answer] = json.loads(
+        node.hepar("query", "--from", "archive", "--accession", "HP0005", "--json").stdout
+    )
+    [study] = answer["studies"]
+    assert study["listed"]["instance_count"] == len(first.paths)
+    assert study["here"]["instance_count"] == 0
+    done = node.hepar("pull", "--from", "archive", "--list", str(path), "--json")
+    assert done.returncode == 0, done.stderr
+    batch = json.loads(done.stdout)["batch"]
+
+    def rows() -> list[dict]:
+        return json.loads(node.hepar("pulls", "show", batch, "--json").stdout)["rows"]
+
+    retrievals = node.services.retrievals
+    wait_until(lambda: retrievals.list_rows(batch)[0].state is not RetrievalState.WAITING, "begun")
+    node.kill("scheduler")
+    ended = {"DONE", "NOT_FOUND"}
+    wait_until(lambda: {row["state"] for row in rows()} <= ended, "the list is worked off")
+    shown = rows()
+    assert [row["state"] for row in shown] == ["DONE", "NOT_FOUND", "DONE"]
+    for row, ct in ((shown[0], first), (shown[2], second)):
+        assert (row["offered"], row["fetched"]) == (len(ct.paths), len(ct.paths))
+        assert row["series_uids"] == [str(dcmread(ct.paths[0]).SeriesInstanceUID)]
+        series = node.services.catalog.get_series(row["series_uids"][0])
+        assert series.instance_count == len(ct.paths)
+    wait_until(
+        lambda: all(
+            node.services.jobs.list_jobs(series_uid=row["series_uids"][0])
+            for row in (shown[0], shown[2])
+        ),
+        "the rules have queued both",
+    )
+
+
+def test_a_list_for_the_night_waits_and_can_be_canceled(node: NodeProcess, archived):
+    ct = archived(7)
+    done = node.hepar(
+        *("pull", "--from", "archive", "--accession", accession_of(ct), "--at-night"),
+        *("--set", "pull.night_from=00:00:00", "--set", "pull.night_until=00:00:01", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    batch = json.loads(done.stdout)["batch"]
+    assert "1 WAITING" in node.hepar("pulls", "list").stdout
+    assert "1 row canceled." in node.hepar("pulls", "cancel", batch).stdout
+    assert node.services.retrievals.list_rows(batch)[0].state is RetrievalState.CANCELED

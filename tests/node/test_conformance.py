@@ -112,6 +112,7 @@ def tidy(text: str) -> str:
         ),
         ({"results": {"report_rejected": False}}, "they give no object", "There is an answer"),
         ({"retention": {"max_gb": 5}}, "| `retention.max_gb` | `5` |", "forever in this"),
+        ({"pull": {"max_studies": 3}}, "at most 3 studies", "at most 20 studies"),
         ({"delivery": {"give_up_h": 1}}, "`delivery.give_up_h` (1 h)", "(72 h)"),
     ],
 )

@@ -262,6 +262,7 @@ WRITTEN_SINCE = {
             "peer": "pacs",
             "key": "accession",
             "value": "A1",
+            "at_night": False,
             "retrieval": "get",
             "actor": "user:anna",
             "state": "WAITING",

@@ -20,6 +20,7 @@ from storage.errors import DatabaseError
         (records.ResultRecord, tables.ResultRow),
         (records.DeliveryRecord, tables.DeliveryRow),
         (records.ProofRecord, tables.ProofRow),
+        (records.RetrievalRecord, tables.RetrievalRow),
         (records.RoleBeat, tables.RoleHeartbeatRow),
         (records.Pause, tables.PauseRow),
         (records.UserRecord, tables.UserRow),

@@ -154,9 +154,12 @@ def _make_retrieval() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("batch", sa.Text(), nullable=False),
         sa.Column("peer", sa.Text(), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column(
+            "key", _closed_set("retrieval_key", "accession", "patient", "study"), nullable=False
+        ),
         sa.Column("value", sa.Text(), nullable=False),
-        sa.Column("retrieval", sa.Text(), nullable=False),
+        sa.Column("retrieval", _closed_set("retrieval", "get", "move"), nullable=False),
+        sa.Column("at_night", sa.Boolean(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("state", _closed_set("retrieval_state", *states), nullable=False),
         sa.Column("offered", sa.Integer(), nullable=False),
@@ -173,4 +176,5 @@ def _make_retrieval() -> None:
         sa.CheckConstraint("attempts >= 0", name=op.f("ck_retrieval_attempts")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_retrieval")),
     )
-    op.create_index("ix_retrieval_due", "retrieval", ["state", "next_attempt_at"])
+    op.create_index("ix_retrieval_due", "retrieval", ["peer", "state", "next_attempt_at"])
+    op.create_index("ix_retrieval_batch", "retrieval", ["batch"])
