@@ -91,7 +91,9 @@ class InferenceSettings(Section):
     """The model and where it runs."""
 
     model: str = Field(
-        "hepar-liver-ct", description="Name of a shipped model package, or the path of a folder."
+        "hepar-liver-ct",
+        description="A model package: NAME or NAME@VERSION of one that ships with the node or was "
+        "added by `hepar model add`, or the path of a folder.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
     backend: Literal["auto", "openvino", "onnxruntime"] = Field(

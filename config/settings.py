@@ -236,6 +236,11 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.data_dir / 'hepar.db'}"
 
     @property
+    def model_folders(self) -> tuple[Path, ...]:
+        """Where model packages lie beside those that ship with the node."""
+        return (self.data_dir / "models",)
+
+    @property
     def destinations(self) -> dict[str, AnyPeer]:
         """The peers that results are delivered to, by name."""
         return {k: p for k, p in self.peers.items() if PeerRole.DESTINATION in p.roles}

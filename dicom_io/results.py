@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -50,6 +50,10 @@ _SEG_FORM = ("segmentation", "lesions", "empty_frames")
 """The keys of a profile that shape its SEG."""
 _SR_FORM = (*_SEG_FORM, "image_library")
 """Those that shape its SR, which cites the SEG."""
+_DESCRIPTION_LENGTH = 64
+"""Longest value of VR LO (PS3.5 6.2)."""
+_SHORTEST_MODEL = 16
+"""Characters that a model has in a description at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,19 @@ class ResultContext:
     profiles: Profiles = field(default_factory=lambda: {DEFAULT_PROFILE: ProfileSettings()})
     """What the destinations get, by the name of the profile."""
 
+    def naming(self, name: str, version: str) -> "ResultContext":
+        """Give the same with a model in each series description, as ``... (name version)``.
+
+        Where that is too long, the name is cut, then the description.
+        """
+        texts = self.settings.model_dump()
+        described = {
+            key: _with_model(text, name, version)
+            for key, text in texts.items()
+            if key.endswith("_series_description")
+        }
+        return replace(self, settings=self.settings.model_copy(update=described))
+
     def provenance(self, model: ModelIdentity) -> Provenance:
         """Give the maker and the time of what is made with a model."""
         return Provenance(
@@ -73,6 +90,12 @@ class ResultContext:
             ae_title=self.ae_title,
             created_at=self.created_at,
         )
+
+
+def _with_model(text: str, name: str, version: str) -> str:
+    room = max(_DESCRIPTION_LENGTH - len(f"{text} ()"), _SHORTEST_MODEL)
+    model = f"{name[: room - len(version) - 1]} {version}"
+    return f"{text[: _DESCRIPTION_LENGTH - len(f' ({model})')]} ({model})"
 
 
 @dataclass(frozen=True, kw_only=True)

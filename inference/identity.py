@@ -4,11 +4,16 @@ What only signs or compares papers, as a scheduler does, needs no network and no
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
-from config.inference import InferenceSettings
+from config.inference import InferenceSettings, TumorEngine
 from inference.clustering.marker import TumorMarker, make_marker
-from inference.manifest import ModelIdentity, ModelPackage, find_package
+from inference.errors import ClusteringError, ModelPackageError
+from inference.manifest import ModelIdentity, ModelPackage, find_package, list_packages
 
 
 def identify(settings: InferenceSettings) -> ModelIdentity:
@@ -23,6 +28,44 @@ def identify(settings: InferenceSettings) -> ModelIdentity:
     """
     package = find_package(settings.model)
     return sign(package, make_marker(settings), is_filtered=settings.candidate_filter)
+
+
+def find_settings(
+    digest: str, settings: InferenceSettings, folders: Sequence[Path] = ()
+) -> InferenceSettings | None:
+    """Give the settings by which something with these papers finds liver and tumor.
+
+    All models are tried, with each method to mark tumor and with and without their filters; of
+    what a method depends on, only the present settings are known.
+
+    Parameters
+    ----------
+    digest
+        Of the papers.
+    settings
+        Those in force; they come first.
+    folders
+        As of `find_package`.
+
+    Returns
+    -------
+    InferenceSettings or None
+        None where no model of this node has, or by the present settings gets, such papers.
+    """
+    for candidate in _variants(settings, folders):
+        with suppress(ModelPackageError, ClusteringError):
+            if identify(candidate).digest == digest:
+                return candidate
+    return None
+
+
+def _variants(settings: InferenceSettings, folders: Sequence[Path]) -> Iterator[InferenceSettings]:
+    yield settings
+    models = [settings.model, *(str(package.folder) for package in list_packages(folders))]
+    for model, engine, is_filtered in product(models, TumorEngine, (True, False)):
+        yield settings.model_copy(
+            update={"model": model, "tumor_engine": engine, "candidate_filter": is_filtered}
+        )
 
 
 def sign(package: ModelPackage, marker: TumorMarker | None, *, is_filtered: bool) -> ModelIdentity:

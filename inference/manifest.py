@@ -6,7 +6,8 @@ certain model. Its digest goes into every result.
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
@@ -277,6 +278,20 @@ class ModelPackage:
     manifest: ModelManifest
     identity: ModelIdentity
 
+    @property
+    def reference(self) -> str:
+        """Name and version, as settings may refer to it."""
+        return f"{self.manifest.name}@{self.manifest.version}"
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it came with the node."""
+        return self.folder.parent == _shipped_folder()
+
+    def is_meant_by(self, reference: str) -> bool:
+        """Say whether a name, or a name and a version, is that of this package."""
+        return reference in (self.manifest.name, self.reference)
+
 
 def read_package(folder: Path) -> ModelPackage:
     """Read the manifest of a package; the weights are not touched.
@@ -323,35 +338,63 @@ def _shipped_folder() -> Path:
     return Path(str(files(_SHIPPED_PACKAGE)))
 
 
-def list_packages() -> list[ModelPackage]:
-    """Give the packages that ship with the node, by name.
+def list_packages(folders: Sequence[Path] = ()) -> list[ModelPackage]:
+    """Give the packages that ship with the node, by name, then those in further folders.
+
+    What cannot be read there is left out: `read_package` says why.
 
     Raises
     ------
     ModelPackageError
-        One of them is damaged.
+        One of the shipped ones is damaged.
     """
-    manifests = sorted(_shipped_folder().glob(f"*/{MANIFEST_NAME}"))
-    return [read_package(manifest.parent) for manifest in manifests]
+    shipped = [read_package(folder) for folder in package_folders(_shipped_folder())]
+    own = []
+    for folder in (found for each in folders for found in package_folders(each)):
+        with suppress(ModelPackageError):
+            own.append(read_package(folder))
+    return shipped + own
 
 
-def find_package(name_or_path: str) -> ModelPackage:
-    """Give a shipped package by its name, or any package by the path of its folder.
+def package_folders(folder: Path) -> list[Path]:
+    """Give what looks like packages in a folder, which may be missing, by name."""
+    return [manifest.parent for manifest in sorted(folder.glob(f"*/{MANIFEST_NAME}"))]
 
+
+def find_package(reference: str, folders: Sequence[Path] = ()) -> ModelPackage:
+    """Give a package by its name, by name and version, or by the path of its folder.
+
+    A bare name is a shipped package before it is another, and never means one of several.
     Only the manifest is read; `verify_package` looks at the weights.
 
+    Parameters
+    ----------
+    reference
+        As ``hepar-liver-ct``, ``my-model@1.2.0`` or ``./my-model``.
+    folders
+        Further folders with packages, beside the one of those that ship with the node.
+
     Raises
     ------
     ModelPackageError
-        There is no such package, or its manifest is wrong.
+        There is no such package, several are meant, or its manifest is wrong.
     """
-    shipped = _shipped_folder() / name_or_path
-    for folder in (shipped, Path(name_or_path)):
-        if (folder / MANIFEST_NAME).is_file():
-            return read_package(folder)
-    names = ", ".join(path.parent.name for path in _shipped_folder().glob(f"*/{MANIFEST_NAME}"))
+    path = Path(reference)
+    is_path = (path / MANIFEST_NAME).is_file()
+    if is_path and path.name != reference:
+        return read_package(path)
+    packages = list_packages(folders)
+    meant = [one for one in packages if one.is_meant_by(reference)]
+    if meant and (meant[0].is_shipped or len({one.identity.digest for one in meant}) == 1):
+        return meant[0]
+    if meant:
+        choice = " or ".join(one.reference for one in meant)
+        raise ModelPackageError(f"the model {reference!r} is {choice}; write which one")
+    if is_path:
+        return read_package(path)
     raise ModelPackageError(
-        f"there is no model package {name_or_path!r}; shipped ones: {names or 'none'}; "
+        f"there is no model package {reference!r}; known ones: "
+        f"{', '.join(one.reference for one in packages) or 'none'}; "
         f"any other is given as the path of a folder with a {MANIFEST_NAME}"
     )
 

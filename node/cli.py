@@ -13,10 +13,11 @@ from typing import Annotated
 import typer
 
 from config import SettingsError, TumorEngine
-from node.cli_admin import config_app, jobs_app, model_app, rules_app
+from node.cli_admin import config_app, jobs_app, rules_app
 from node.cli_cluster import cluster
 from node.cli_commission import commission
 from node.cli_db import db_app
+from node.cli_models import model_app, reprocess_jobs
 from node.cli_options import (
     ConfigOption,
     SetOption,
@@ -39,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+jobs_app.command("reprocess")(reprocess_jobs)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(series_app, name="series")
 app.add_typer(retention_app, name="retention")
@@ -92,11 +94,12 @@ def serve(
     """Run the node until SIGTERM or Ctrl-C; a role that dies is started again."""
     from inference.identity import identify
     from node.log_setup import set_up_logging
+    from node.models import located
     from node.supervisor import Supervisor
 
     loaded = load(config, overrides)
     check_settings(loaded.settings)
-    identify(loaded.settings.inference)
+    identify(located(loaded.settings))
     chosen = [_role(name.strip()) for name in roles.split(",")]
     set_up_logging(loaded.settings.log, role="serve")
     logging.getLogger(__name__).info("node starts", extra={"roles": ",".join(chosen)})
@@ -163,6 +166,7 @@ def segment(
     """
     from inference.segment import load_segmenter
     from node.log_setup import set_up_logging
+    from node.models import located
     from node.offline import Choice, segment_path
 
     settings = load(config, with_engine(overrides, tumor_engine)).settings
@@ -171,7 +175,7 @@ def segment(
     with progress_bar("hepar segment") as progress:
         progress("load model", 0.0)
         segmenter = load_segmenter(
-            settings.inference,
+            located(settings),
             keeps_probabilities=any(wanted.is_fractional for wanted in profiles.values()),
         )
         result = segment_path(

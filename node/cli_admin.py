@@ -1,4 +1,4 @@
-"""Commands of the administrator: jobs, rules, models, settings."""
+"""Commands of the administrator: jobs, rules, settings."""
 
 import getpass
 from collections.abc import Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 jobs_app = typer.Typer(help="The job database.", no_args_is_help=True)
 rules_app = typer.Typer(help="Selection rules.", no_args_is_help=True)
-model_app = typer.Typer(help="Model packages.", no_args_is_help=True)
 config_app = typer.Typer(help="Settings.", no_args_is_help=True)
 
 JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job.")]
@@ -214,41 +213,6 @@ def try_rules(
         return
     columns = ["series", "instances", "action", "rule", "reason"]
     print_table("Rules", columns, [[row[column] for column in columns] for row in rows])
-
-
-@model_app.command("list")
-def list_models(as_json: JsonOption = False) -> None:
-    """List the model packages that ship with the node."""
-    from inference.manifest import list_packages
-
-    packages = list_packages()
-    if as_json:
-        print_json([asdict(package.identity) for package in packages])
-        return
-    rows = [
-        [p.identity.name, p.identity.version, p.identity.digest[:12], p.manifest.description]
-        for p in packages
-    ]
-    print_table("Models", ["name", "version", "digest", "description"], rows)
-
-
-@model_app.command("show")
-def show_model(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
-    """Print the manifest of a model package as JSON."""
-    from inference.manifest import find_package
-
-    package = find_package(name)
-    print_json({**package.manifest.model_dump(mode="json"), "digest": package.identity.digest})
-
-
-@model_app.command("verify")
-def verify_model(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
-    """Check the digest of each file of a model package."""
-    from inference.manifest import find_package, verify_package
-
-    package = find_package(name)
-    verify_package(package)
-    out.print(f"{package.identity.name} {package.identity.version}: all files are as stated.")
 
 
 @config_app.command("check")

@@ -69,8 +69,10 @@ def cluster(
         read_subject,
         run_marker,
     )
+    from node.models import located
 
-    settings = load(config, with_engine(overrides, method)).settings.inference
+    loaded = load(config, with_engine(overrides, method)).settings
+    settings = located(loaded) if liver is None else loaded.inference
     if settings.tumor_engine is TumorEngine.NETWORK:
         raise WrongCall("Choose a method: --method kmeans, dbscan or gmm.")
     if slice_number is not None and each_slice:

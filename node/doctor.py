@@ -8,12 +8,12 @@ from datetime import datetime
 from config import Settings
 from dicom_io.rules import check_rules
 from inference.errors import InferenceError
-from inference.manifest import find_package, verify_package
 from inference.phantom import PhantomSettings, make_phantom
 from inference.segment import Segmenter, load_segmenter
 from node.clock import utc_now
 from node.doctor_network import check_clocks, check_peers, check_ports, check_tls
 from node.health import DEAD_AFTER, Check, Verdict, check_disk, check_running
+from node.models import located
 from node.services import Services, open_services
 from storage.errors import SchemaOutdated, StorageError
 
@@ -71,10 +71,9 @@ def _check_rules(settings: Settings) -> Check:
 
 def _check_model(settings: Settings, *, quick: bool) -> Iterator[Check]:
     try:
-        package = find_package(settings.inference.model)
-        verify_package(package)
+        inference = located(settings)
         start = time.perf_counter()
-        segmenter = load_segmenter(settings.inference)
+        segmenter = load_segmenter(inference)
     except InferenceError as error:
         yield Check(name="model", verdict=Verdict.BAD, detail=str(error))
         return

@@ -7,7 +7,8 @@ NodeError
 |-- NotThere
 |-- TooMany
 |-- NodeStopped
-|-- WrongModel
+|-- MissingModel
+|-- ModelRefused
 |-- JobPutBack
 `-- WrongCall
     |-- UnusableInput
@@ -118,15 +119,21 @@ class UnknownPeer(WrongCall):
         )
 
 
-class WrongModel(NodeError):
-    """A job was made for another model than the one that this node runs."""
+class MissingModel(NodeError):
+    """A job was made for a model that this node does not have, or not with these settings."""
 
-    def __init__(self, wanted: str, loaded: str) -> None:
+    def __init__(self, job_id: int, model: str) -> None:
         super().__init__(
-            f"The job was made for the model {wanted}, and this node runs {loaded}. "
-            "Set inference.model, inference.tumor_engine and inference.clustering back, or cancel "
-            "the job."
+            f"The job was made for the model {model}, which this node does not have, or not with "
+            "these settings. Put its package back with `hepar model add FOLDER`, or set "
+            "inference.clustering back, then use "
+            f"`hepar jobs retry {job_id}`; or have the present model process the series with "
+            f"`hepar jobs reprocess {job_id}`."
         )
+
+
+class ModelRefused(NodeError):
+    """A model package cannot be added, removed or asked for."""
 
 
 class UnusableTls(WrongCall):

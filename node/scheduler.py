@@ -26,7 +26,6 @@ from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
 from inference.identity import identify
-from inference.manifest import ModelIdentity
 from node.clock import ClockWatch, utc_now
 from node.counter import Counter
 from node.deliverer import Attempt, send_results
@@ -34,6 +33,7 @@ from node.errors import Cause
 from node.janitor import Janitor
 from node.lease import LeaseKeeper
 from node.metrics import Metric
+from node.models import located, new_job
 from node.poller import Poller
 from node.prover import Prover
 from node.retriever import Retriever
@@ -43,7 +43,6 @@ from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob
 from storage.open_series import Patience
 from storage.records import (
     DeliveryRecord,
-    NewJob,
     ProofRecord,
     SeriesRecord,
 )
@@ -84,7 +83,7 @@ class Scheduler:
         self._counters = [
             Counter(services, name, self._patience) for name in services.settings.counting
         ]
-        self._model = identify(services.settings.inference)
+        self._model = identify(located(services.settings))
         self._clock = ClockWatch()
         self._stop = threading.Event()
 
@@ -158,7 +157,7 @@ class Scheduler:
             job = self._services.catalog.settle(
                 series,
                 replace(decision, reason=f"{decision.reason} {series.waits_for}".strip()),
-                job=_new_job(self._model) if wanted else None,
+                job=new_job(self._model) if wanted else None,
                 now=utc_now(),
                 described=None if attributes is None else describe(attributes),
             )
@@ -347,7 +346,3 @@ def _run_tick(tick: Callable[[], None], stop: threading.Event) -> None:
     except (DatabaseError, DiskShort) as error:
         logger.error("%s", error, extra={"action": "wait"})
         stop.wait(TROUBLE_PAUSE_S)
-
-
-def _new_job(model: ModelIdentity) -> NewJob:
-    return NewJob(model_name=model.name, model_version=model.version, model_digest=model.digest)

@@ -15,12 +15,13 @@ from config.results import ResultRole
 from dicom_io.errors import RejectionReason, ResultMismatch, UnsuitableSeries
 from dicom_io.provenance import ReportReference, SeriesHistory
 from dicom_io.refusal import Refusal, RefusedSeries, write_refusal
-from dicom_io.results import ResultFile
-from inference.errors import LiverNotFound
-from inference.segment import Segmenter, load_segmenter
+from dicom_io.results import ResultContext, ResultFile
+from inference.errors import LiverNotFound, ModelPackageError
+from inference.segment import Segmenter
 from node.clock import utc_now
-from node.errors import JobPutBack, WrongModel
+from node.errors import JobPutBack, MissingModel
 from node.lease import LeaseKeeper
+from node.loaded_models import LoadedModels, load_configured
 from node.log_setup import job_context
 from node.metrics import AttemptOutcome, Metric
 from node.pages import write_refusal_pages
@@ -38,11 +39,21 @@ _STDERR = 2
 
 
 class Worker:
-    """One worker: one loaded model, one job at a time."""
+    """One worker: one job at a time, each with the model that it was made for.
+
+    Parameters
+    ----------
+    services
+        The node's.
+    segmenter
+        The model of the settings, loaded.
+    stop
+        Set when it is to end.
+    """
 
     def __init__(self, services: Services, segmenter: Segmenter, stop: threading.Event) -> None:
         self._services = services
-        self._segmenter = segmenter
+        self._models = LoadedModels(services.settings, segmenter)
         self._stop = stop
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -68,6 +79,7 @@ class Worker:
             Nobody could be told what became of the job.
         """
         queue = self._services.settings.queue
+        self._models.release_unneeded()
         job = self._services.jobs.claim(self._name, lease_s=queue.lease_s, now=utc_now())
         if job is None:
             return False
@@ -146,21 +158,19 @@ class Worker:
             if self._stop.is_set():
                 raise JobPutBack("the node stops")
 
+        check("load model", 0.0)
+        segmenter = self._models.choose(job)
         return run_pipeline(
             self._input(job),
             folder,
             settings=self._services.settings,
-            segmenter=self._segmenter,
-            context=make_context(self._services.settings, job.created_at, self._history(job)),
+            segmenter=segmenter,
+            context=self._context(job),
             progress=check,
         )
 
     def _input(self, job: JobRecord) -> list[Path]:
         """Give the instances that the job was made for, or refuse to work on others."""
-        model = self._segmenter.identity
-        if model.digest != job.model_digest:
-            made_for = f"{job.model_name} {job.model_version} ({job.model_digest[:12]})"
-            raise WrongModel(made_for, f"{model.name} {model.version} ({model.digest[:12]})")
         catalog = self._services.catalog
         paths = catalog.instance_paths(job.series_uid)
         # The paths first: what arrives between the two lines changes the digest.
@@ -168,9 +178,20 @@ class Worker:
             raise JobPutBack("another slice has arrived")
         return [self._services.files.absolute(path) for path in paths]
 
-    def _history(self, job: JobRecord) -> SeriesHistory:
-        """Say what the series lacks, and which reports the new ones take the place of."""
+    def _context(self, job: JobRecord) -> ResultContext:
+        """Say what the results tell of their making.
+
+        Beside results of another model, a reader must see which are which.
+        """
         earlier = self._services.jobs.find_predecessor(job)
+        history = self._history(job, earlier)
+        context = make_context(self._services.settings, job.created_at, history)
+        if earlier is None or earlier.model_digest == job.model_digest:
+            return context
+        return context.naming(job.model_name, job.model_version)
+
+    def _history(self, job: JobRecord, earlier: JobRecord | None) -> SeriesHistory:
+        """Say what the series lacks, and which reports the new ones take the place of."""
         results = [] if earlier is None else self._services.jobs.results(earlier.id)
         reports = {
             profile: ReportReference(
@@ -222,10 +243,9 @@ class Worker:
         Where that fails, the job is REJECTED all the same: it says why, and nothing is gained by
         trying again. A full disk is no fault of the job; it goes back.
         """
-        context = make_context(self._services.settings, job.created_at, self._history(job))
-        model = self._segmenter.identity
+        model = self._models.choose(job).identity
         try:
-            refused = RefusedSeries.read(self._input(job), refusal, context, model)
+            refused = RefusedSeries.read(self._input(job), refusal, self._context(job), model)
             if not refused.instances:
                 return []
             written = write_refusal(refused, folder, write_refusal_pages(refused, folder))
@@ -243,6 +263,8 @@ class Worker:
 def _name_problem(error: Exception) -> Problem:
     if isinstance(error, ResultMismatch):
         return Problem(f"Check before sending: {error}", FailureCode.CHECK_FAILED)
+    if isinstance(error, (MissingModel, ModelPackageError)):
+        return Problem(str(error), FailureCode.MODEL_MISSING, lasts=True)
     return Problem(f"{type(error).__name__}: {error}")
 
 
@@ -279,9 +301,4 @@ def load_worker(services: Services, stop: threading.Event) -> Worker:
     inference.errors.InferenceError
         When the model cannot be loaded or computed.
     """
-    settings = services.settings
-    segmenter = load_segmenter(
-        settings.inference, keeps_probabilities=settings.delivers_probabilities
-    )
-    segmenter.warm_up()
-    return Worker(services, segmenter, stop)
+    return Worker(services, load_configured(services.settings), stop)

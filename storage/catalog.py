@@ -28,9 +28,10 @@ from storage.settling import (
     enqueue_job,
     supersede_jobs,
 )
-from storage.states import AddOutcome
+from storage.states import AddOutcome, JobState
 from storage.tables import InstanceRow, SeriesEventRow, SeriesRow
 from storage.transitions import (
+    Step,
     insert_new,
     job_transaction,
     lock_series,
@@ -205,9 +206,9 @@ class Catalog:
     ) -> JobRecord | None:
         """Settle a series with a decision, and queue its job, in one transaction.
 
-        Jobs made for other content of the series become SUPERSEDED unless they have ended
-        otherwise. They stay as they are while instances of the series are removed, because no
-        newer job can stand for it then.
+        Jobs made for other content of the series, or for another model where a new job is made,
+        become SUPERSEDED unless they have ended otherwise. They stay as they are while instances of
+        the series are removed, because no newer job can stand for it then.
 
         Parameters
         ----------
@@ -230,18 +231,18 @@ class Catalog:
         with job_transaction(self._database) as session:
             if not close_series(session, series, decision, now):
                 return None
-            digest = content_digest(session, series.series_uid)
             row = session.get_one(SeriesRow, series.series_uid, populate_existing=True)
-            row.content_digest = digest
+            row.content_digest = content_digest(session, series.series_uid)
             for name, text in asdict(described).items() if described else ():
                 setattr(row, name, text)
-            made = None if job is None else enqueue_job(session, row, digest, job, now)
+            step = Step(to=JobState.QUEUED, actor=_ACTOR, now=now, detail=f"rule: {row.rule}")
+            made = None if job is None else enqueue_job(session, row, job, step)
             if not count_removed(session, series.series_uid):
                 if row.removed_at is not None:
                     row.removed_at = None
                     note_series(session, row.series_uid, _ACTOR, "its files have come again", now)
-                supersede_jobs(session, row, made, now)
-            return made
+                supersede_jobs(session, row, made, _ACTOR, now)
+            return None if made is None else record_of(JobRecord, made)
 
 
 def _series_values(header: InstanceHeader, sender: Sender, now: datetime) -> dict[str, object]:

@@ -17,7 +17,7 @@ from storage.states import DeliveryState, FailureCode, JobState
 from storage.tables import DeliveryRow, JobRow, ResultRow, UtcDateTime
 from storage.transitions import (
     Step,
-    check_content,
+    check_current,
     insert_new,
     job_transaction,
     lock_job,
@@ -137,7 +137,7 @@ class Deliveries:
         ForbiddenTransition
             The job has no results, or none of a profile, or no destination is named.
         ResultsRemoved
-        SeriesChanged
+        SeriesChanged, NewerRequest
             There is, or will be, a newer job for the series.
         """
         with job_transaction(self._database) as session:
@@ -223,7 +223,7 @@ def redeliver_unreached(session: Session, job: JobRow, step: Step) -> None:
 
     Raises
     ------
-    SeriesChanged
+    SeriesChanged, NewerRequest
     """
     _resume(session, job, step)
     _make_due(session, job.id, step.now, DeliveryRow.state.in_(_UNREACHED))
@@ -318,7 +318,7 @@ def _resume(session: Session, job: JobRow, step: Step) -> None:
     if job.state in _SENDING:
         note(session, job, replace(step, to=job.state), job.state)
         return
-    check_content(session, job)
+    check_current(session, job)
     move(session, job, step)
 
 

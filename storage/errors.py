@@ -21,6 +21,8 @@ StorageError
     +-- LeaseLost             the worker or sender no longer holds the job or delivery
     |   +-- RetrievalLost     the scheduler no longer holds the retrieval
     +-- SeriesChanged         the series no longer has the content that the job was made for
+    +-- NewerRequest          another job stands for the series, because a person asked for it
+    +-- ModelInUse            a job of that model stands for the series already
     +-- ResultsRemoved        the files of its results were removed
     +-- InstancesRemoved      the files of its series were removed
 """
@@ -184,6 +186,28 @@ class SeriesChanged(StaleJob):
         self.series_uid = series_uid
         super().__init__(
             job_id, f"series {series_uid} has got more instances since; see its newer job"
+        )
+
+
+class NewerRequest(StaleJob):
+    """Another job stands for the same content of the series, because a person asked for it."""
+
+    def __init__(self, job_id: int, newer_id: int, model: str) -> None:
+        super().__init__(
+            job_id,
+            f"job {newer_id} stands for the series now; to have this one's model ({model}) process "
+            f"it again, use `hepar jobs reprocess {job_id} --model NAME`",
+        )
+
+
+class ModelInUse(StaleJob):
+    """A job of the model that is asked for stands for the series already."""
+
+    def __init__(self, job_id: int, model: str, state: str) -> None:
+        super().__init__(
+            job_id,
+            f"it is for {model} and the same series already, and is {state}; name another model, "
+            f"or send its results again with `hepar jobs resend {job_id}`",
         )
 
 

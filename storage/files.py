@@ -29,6 +29,7 @@ _PREAMBLE_BYTES = 128
 _META_LENGTH_START = b"DICM" + b"\x02\x00\x00\x00" + b"UL" + b"\x04\x00"
 _META_LENGTH_END = _PREAMBLE_BYTES + len(_META_LENGTH_START) + 4
 _MIN_JOB_FOLDER_AGE = timedelta(days=1)
+_IS_THERE = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MAX_REMEMBERED_FOLDERS = 1024
 
@@ -211,6 +212,50 @@ class FileStore:
                 folder.rename(outdated)
                 _sync(self._results)
         shutil.rmtree(outdated, ignore_errors=True)
+
+    def copy_folder(self, sources: Collection[Path], target: Path) -> bool:
+        """Copy files into a new folder of the data folder, as a whole; when it returns, they last.
+
+        Returns
+        -------
+        bool
+            False where the folder is there already; then it stays as it is.
+
+        Raises
+        ------
+        DiskShort, FileStoreError
+        """
+        folder = self._spool / f"copy-{uuid.uuid4().hex}"
+        with _translated(target):
+            folder.mkdir()
+            try:
+                for source in sources:
+                    _sync(Path(shutil.copyfile(source, folder / source.name)))
+                _sync(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # It never replaces a folder that holds something.
+                folder.rename(target)
+            except OSError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                if error.errno in _IS_THERE:
+                    return False
+                raise
+            _sync(target.parent)
+            _sync(target.parent.parent)
+        return True
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove a folder of the data folder, as a whole.
+
+        Raises
+        ------
+        FileStoreError
+        """
+        outdated = self._spool / f"removed-{uuid.uuid4().hex}"
+        with _translated(folder):
+            folder.rename(outdated)
+            _sync(folder.parent)
+            shutil.rmtree(outdated)
 
     def remove_instances(self, relative: Collection[str]) -> None:
         """Remove files of instances; when it returns, they do not come back after a power cut.

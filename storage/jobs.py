@@ -15,24 +15,33 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.database import Database
 from storage.deliveries import add_deliveries, redeliver_all, redeliver_unreached
-from storage.errors import ForbiddenTransition, InstancesRemoved, LeaseLost, NotFound
+from storage.errors import (
+    ForbiddenTransition,
+    InstancesRemoved,
+    LeaseLost,
+    ModelInUse,
+    NotFound,
+    SeriesChanged,
+)
 from storage.records import (
     Destinations,
     JobEvent,
     JobRecord,
+    NewJob,
     NewResult,
     Problem,
     Rejection,
     ResultRecord,
 )
-from storage.settling import count_removed
-from storage.states import RETRYABLE_STATES, JobState
+from storage.settling import count_removed, enqueue_job, supersede_jobs
+from storage.states import FINAL_STATES, RETRYABLE_STATES, JobState, can_supersede
 from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow, UtcDateTime
 from storage.transitions import (
     Step,
-    check_content,
+    check_current,
     job_transaction,
     lock_job,
+    lock_series,
     move,
     note,
     record_of,
@@ -41,6 +50,8 @@ from storage.transitions import (
 )
 
 _SCHEDULER = "scheduler"
+_REPLACED_STATES = [state for state in FINAL_STATES if not can_supersede(state)]
+"""Of jobs that do not stand for their series beside another one."""
 
 
 class Jobs:
@@ -182,7 +193,7 @@ class Jobs:
         ------
         ForbiddenTransition
             The job is in another state.
-        SeriesChanged
+        SeriesChanged, NewerRequest
             There is, or will be, a newer job for the series.
         InstancesRemoved
             There is nothing to make results of.
@@ -192,7 +203,7 @@ class Jobs:
             removed = job.results_removed_at is not None
             if job.state not in RETRYABLE_STATES and not removed:
                 raise ForbiddenTransition(job_id, job.state, "be retried")
-            check_content(session, job)
+            check_current(session, job)
             has_results = session.scalar(select(exists().where(ResultRow.job_id == job_id)))
             if has_results and not removed and job.state is not JobState.REJECTED:
                 step = Step(to=JobState.DELIVERING, actor=actor, now=now, detail="retry delivery")
@@ -200,6 +211,36 @@ class Jobs:
             else:
                 step = Step(to=JobState.QUEUED, actor=actor, now=now, detail="retry")
                 _start_over(session, job, step)
+            return record_of(JobRecord, job)
+
+    def reprocess(self, job_id: int, model: NewJob, actor: str, now: datetime) -> JobRecord:
+        """Have another model process the series of a job; give the job of that model.
+
+        It stands for the series from now on: the job that did so is SUPERSEDED. Where that model
+        had its job before, it starts over.
+
+        Raises
+        ------
+        SeriesChanged
+            There is, or will be, a newer job for the series.
+        InstancesRemoved
+            There is nothing to make results of.
+        ModelInUse
+            The job of that model stands for the series already.
+        """
+        with job_transaction(self._database) as session:
+            series_uid = session.scalar(select(JobRow.series_uid).filter_by(id=job_id))
+            if series_uid is None:
+                raise NotFound("job", job_id)
+            lock_series(session, series_uid)
+            asked = lock_job(session, job_id)
+            series = session.get_one(SeriesRow, series_uid)
+            if series.content_digest != asked.content_digest:
+                raise SeriesChanged(job_id, series_uid)
+            _check_files(session, asked)
+            step = Step(to=JobState.QUEUED, actor=actor, now=now, detail=f"asked for by {actor}")
+            job = enqueue_job(session, series, model, step) or _requeue(session, asked, model, step)
+            supersede_jobs(session, series, job, actor, now)
             return record_of(JobRecord, job)
 
     def cancel(self, job_id: int, actor: str, now: datetime) -> JobRecord:
@@ -252,6 +293,16 @@ class Jobs:
         with self._database.read() as session:
             return {row[0]: row[1] for row in session.execute(statement)}
 
+    def count_open_by_model(self) -> dict[str, int]:
+        """Count, by digest of the model, the jobs that wait for a worker or have one."""
+        statement = (
+            select(JobRow.model_digest, func.count())
+            .where(JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
+            .group_by(JobRow.model_digest)
+        )
+        with self._database.read() as session:
+            return {row[0]: row[1] for row in session.execute(statement)}
+
     def oldest_by_state(self) -> dict[JobState, datetime]:
         """Give since when the job waits or runs that has done so for the longest time."""
         running = JobRow.state == JobState.RUNNING
@@ -271,7 +322,7 @@ class Jobs:
             return [record_of(JobEvent, row) for row in session.scalars(statement)]
 
     def find_predecessor(self, job: JobRecord) -> JobRecord | None:
-        """Find the latest job for an earlier state of the series whose results may be out.
+        """Find the job whose place this one takes, if its results may be out.
 
         They may be in an archive as soon as it was tried to send them.
         """
@@ -280,11 +331,11 @@ class Jobs:
             select(JobRow)
             .where(
                 JobRow.series_uid == job.series_uid,
-                JobRow.id < job.id,
-                JobRow.state == JobState.SUPERSEDED,
+                JobRow.id != job.id,
+                JobRow.state.in_(_REPLACED_STATES),
                 was_sent,
             )
-            .order_by(JobRow.id.desc())
+            .order_by(JobRow.finished_at.desc(), JobRow.id.desc())
             .limit(1)
         )
         with self._database.read() as session:
@@ -351,24 +402,46 @@ def _add_results(session: Session, job_id: int, results: Sequence[NewResult]) ->
 
 def _start_over(session: Session, job: JobRow, step: Step) -> None:
     """Queue a job as if it were new; what it had delivered is delivered again, once it is made."""
-    missing = count_removed(session, job.series_uid)
-    if missing:
-        raise InstancesRemoved(job.id, job.series_uid, missing)
+    _check_files(session, job)
     move(session, job, step, attempts=0, worker=None, started_at=None, results_removed_at=None)
     session.execute(delete(ResultRow).where(ResultRow.job_id == job.id))
     redeliver_all(session, job.id, step.now)
 
 
+def _requeue(session: Session, asked: JobRow, model: NewJob, step: Step) -> JobRow:
+    """Start the job over that a model has for the content of another job."""
+    statement = select(JobRow).filter_by(
+        series_uid=asked.series_uid,
+        content_digest=asked.content_digest,
+        model_digest=model.model_digest,
+    )
+    job = session.scalars(statement.with_for_update()).one()
+    if job.state not in RETRYABLE_STATES | {JobState.SUPERSEDED}:
+        raise ModelInUse(job.id, f"{model.model_name} {model.model_version}", job.state)
+    _start_over(session, job, step)
+    return job
+
+
+def _check_files(session: Session, job: JobRow) -> None:
+    missing = count_removed(session, job.series_uid)
+    if missing:
+        raise InstancesRemoved(job.id, job.series_uid, missing)
+
+
 def _end_attempt(
     session: Session, job: JobRow, actor: str, problem: Problem, max_attempts: int, now: datetime
 ) -> None:
-    if job.attempts < max_attempts:
+    if job.attempts < max_attempts and not problem.lasts:
         detail = f"attempt {job.attempts} of {max_attempts}: {problem.text}"
         move(
             session, job, Step(to=JobState.QUEUED, actor=actor, now=now, detail=detail), worker=None
         )
         return
-    reason = f"All {job.attempts} attempts failed; the last one: {problem.text}"
+    reason = (
+        problem.text
+        if problem.lasts
+        else f"All {job.attempts} attempts failed; the last one: {problem.text}"
+    )
     step = Step(to=JobState.FAILED, actor=actor, now=now, detail=reason)
     move(session, job, step, reason_code=problem.code.value, reason=reason)
 

@@ -218,6 +218,8 @@ class Problem:
     text: str
     code: FailureCode = FailureCode.ATTEMPTS_USED_UP
     """Of the job, if it was the last attempt."""
+    lasts: bool = False
+    """Whether a further attempt would end in the same way, so that there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

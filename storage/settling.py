@@ -1,4 +1,4 @@
-"""What settling a series consists of, inside one transaction of `Catalog.settle`."""
+"""What settling a series consists of, and asking for another model, inside one transaction."""
 
 import hashlib
 from dataclasses import replace
@@ -9,12 +9,10 @@ from sqlalchemy.orm import Session
 
 from dicom_io.rules import Decision
 from storage.missing import describe_missing
-from storage.records import JobRecord, NewJob, SeriesRecord
-from storage.states import JobState, can_supersede
+from storage.records import NewJob, SeriesRecord
+from storage.states import JobState
 from storage.tables import InstanceRow, JobRow, SeriesRow
-from storage.transitions import Step, insert_new, note, record_of, stop
-
-_ACTOR = "scheduler"
+from storage.transitions import Step, insert_new, note, standing_jobs, stop
 
 
 def content_digest(session: Session, series_uid: str) -> str:
@@ -69,37 +67,35 @@ def close_series(
 
 
 def supersede_jobs(
-    session: Session, series: SeriesRow, successor: JobRecord | None, now: datetime
+    session: Session, series: SeriesRow, successor: JobRow | None, actor: str, now: datetime
 ) -> None:
-    """Supersede the jobs that were made for other content of the series; each names the other."""
-    statement = (
-        select(JobRow)
-        .where(
-            JobRow.series_uid == series.series_uid,
-            JobRow.content_digest != series.content_digest,
-            JobRow.state.in_([state for state in JobState if can_supersede(state)]),
+    """Supersede the jobs that were made for other content of the series, or another model.
+
+    Where nothing takes their place, those that were made for what the series holds stay.
+    """
+    for job in standing_jobs(session, series.series_uid):
+        is_same_content = job.content_digest == series.content_digest
+        if job is successor or (is_same_content and successor is None):
+            continue
+        reason = (
+            f"{successor.model_name} {successor.model_version} was asked for"
+            if successor is not None and is_same_content
+            else f"The series has {series.instance_count} instances now, more than this job was for"
         )
-        .order_by(JobRow.id)
-        .with_for_update()
-    )
-    reason = f"The series has {series.instance_count} instances now, more than this job was for"
-    reason += f"; job {successor.id} takes its place." if successor else "."
-    step = Step(to=JobState.SUPERSEDED, actor=_ACTOR, now=now, detail=reason)
-    for job in session.scalars(statement).all():
+        reason += f"; job {successor.id} takes its place." if successor else "."
+        step = Step(to=JobState.SUPERSEDED, actor=actor, now=now, detail=reason)
         stop(session, job, step, reason)
         if successor is not None:
-            row = session.get_one(JobRow, successor.id)
             detail = f"takes the place of job {job.id}"
-            note(session, row, replace(step, to=row.state, detail=detail), row.state)
+            state = successor.state
+            note(session, successor, replace(step, to=state, detail=detail), state)
 
 
-def enqueue_job(
-    session: Session, series: SeriesRow, digest: str, job: NewJob, now: datetime
-) -> JobRecord | None:
+def enqueue_job(session: Session, series: SeriesRow, job: NewJob, step: Step) -> JobRow | None:
     """Make the job of a series content and a model version, unless there is one."""
     key = {
         "series_uid": series.series_uid,
-        "content_digest": digest,
+        "content_digest": series.content_digest,
         "model_digest": job.model_digest,
     }
     values = {
@@ -109,12 +105,12 @@ def enqueue_job(
         "model_version": job.model_version,
         "state": JobState.QUEUED,
         "remark": describe_missing(session, series),
-        "created_at": now,
-        "updated_at": now,
+        "created_at": step.now,
+        "updated_at": step.now,
     }
     if not insert_new(session, JobRow, key | values):
         return None
     row = session.scalars(select(JobRow).filter_by(**key)).one()
-    detail = f"{series.instance_count} instances; rule: {series.rule}. {row.remark}".rstrip(". ")
-    note(session, row, Step(to=JobState.QUEUED, actor=_ACTOR, now=now, detail=detail), None)
-    return record_of(JobRecord, row)
+    detail = f"{series.instance_count} instances; {step.detail}. {row.remark}".rstrip(". ")
+    note(session, row, replace(step, detail=detail), None)
+    return row

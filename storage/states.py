@@ -28,7 +28,7 @@ class JobState(StrEnum):
     CANCELED = "CANCELED"
     """A person stopped it."""
     SUPERSEDED = "SUPERSEDED"
-    """The series has changed since; a newer decision stands for it."""
+    """The series has changed since, or another model was asked for; a newer job stands for it."""
 
 
 class DeliveryState(StrEnum):
@@ -62,6 +62,8 @@ class FailureCode(StrEnum):
     """Each attempt to process the series ended in an error or a lost worker."""
     CHECK_FAILED = "CHECK_FAILED"
     """Results were written that do not hold what they were made from; none of them was sent."""
+    MODEL_MISSING = "MODEL_MISSING"
+    """The node no longer has the model that the job was made for, or its package is damaged."""
     DELIVERY_GIVEN_UP = "DELIVERY_GIVEN_UP"
     """At least one destination did not take the results."""
 
@@ -177,39 +179,43 @@ class AuditOutcome(StrEnum):
 
 
 _S = JobState
+_REPLACED = "scheduler: the series has changed; administrator: asks for another model"
 
 JOB_TRANSITIONS: Mapping[tuple[JobState, JobState], str] = MappingProxyType(
     {
         (_S.QUEUED, _S.RUNNING): "worker: claims the job",
         (_S.QUEUED, _S.CANCELED): "administrator: cancels it",
-        (_S.QUEUED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.QUEUED, _S.SUPERSEDED): _REPLACED,
         (_S.RUNNING, _S.QUEUED): "worker: an attempt failed; scheduler: the worker was lost",
         (_S.RUNNING, _S.PRODUCED): "worker: the results are on disk",
         (_S.RUNNING, _S.REJECTED): "worker: the series is unsuitable",
-        (_S.RUNNING, _S.FAILED): "worker or scheduler: the attempts are used up",
+        (_S.RUNNING, _S.FAILED): (
+            "worker or scheduler: the attempts are used up, or its model is not there"
+        ),
         (_S.RUNNING, _S.CANCELED): "administrator: cancels it",
-        (_S.RUNNING, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.RUNNING, _S.SUPERSEDED): _REPLACED,
         (_S.PRODUCED, _S.DELIVERING): "sender: claims the first delivery",
         (_S.PRODUCED, _S.DELIVERED): "worker: no destination is set",
         (_S.PRODUCED, _S.CANCELED): "administrator: cancels the deliveries",
-        (_S.PRODUCED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.PRODUCED, _S.SUPERSEDED): _REPLACED,
         (_S.DELIVERING, _S.DELIVERED): "sender: the last destination has accepted",
         (_S.DELIVERING, _S.FAILED): "sender: a destination was given up, none is pending",
         (_S.DELIVERING, _S.CANCELED): "administrator: cancels the deliveries",
-        (_S.DELIVERING, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.DELIVERING, _S.SUPERSEDED): _REPLACED,
         (_S.DELIVERED, _S.CONFIRMED): "scheduler: the destinations have proven to keep the results",
         (_S.DELIVERED, _S.DELIVERING): "administrator: re-sends",
-        (_S.DELIVERED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.DELIVERED, _S.SUPERSEDED): _REPLACED,
         (_S.DELIVERED, _S.QUEUED): "administrator: retries, because the results were removed",
         (_S.CONFIRMED, _S.DELIVERING): "administrator: re-sends",
         (_S.CONFIRMED, _S.QUEUED): "administrator: retries, because the results were removed",
-        (_S.CONFIRMED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.CONFIRMED, _S.SUPERSEDED): _REPLACED,
         (_S.REJECTED, _S.QUEUED): "administrator: retries",
-        (_S.REJECTED, _S.SUPERSEDED): "scheduler: the series has changed",
+        (_S.REJECTED, _S.SUPERSEDED): _REPLACED,
         (_S.FAILED, _S.QUEUED): "administrator: retries",
         (_S.FAILED, _S.DELIVERING): "administrator: retries or re-sends results that exist",
         (_S.CANCELED, _S.QUEUED): "administrator: retries",
         (_S.CANCELED, _S.DELIVERING): "administrator: retries or re-sends results that exist",
+        (_S.SUPERSEDED, _S.QUEUED): "administrator: asks for its model again",
     }
 )
 """Each permitted transition (from, to), and who does it; every other one is forbidden."""
@@ -224,5 +230,5 @@ RETRYABLE_STATES = frozenset({_S.REJECTED, _S.FAILED, _S.CANCELED})
 
 
 def can_supersede(state: JobState) -> bool:
-    """Say whether a job in `state` becomes SUPERSEDED when its series changes."""
+    """Say whether a job in `state` becomes SUPERSEDED when a newer one stands for its series."""
     return (state, JobState.SUPERSEDED) in JOB_TRANSITIONS

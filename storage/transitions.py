@@ -1,7 +1,7 @@
 """How rows are changed inside a transaction: inserted once, or moved along the state table."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -14,9 +14,21 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.database import Database
-from storage.errors import ForbiddenTransition, NotFound, SeriesChanged, StaleJob
+from storage.errors import (
+    ForbiddenTransition,
+    NewerRequest,
+    NotFound,
+    SeriesChanged,
+    StaleJob,
+)
 from storage.records import JobRecord
-from storage.states import FINAL_STATES, JOB_TRANSITIONS, DeliveryState, JobState
+from storage.states import (
+    FINAL_STATES,
+    JOB_TRANSITIONS,
+    DeliveryState,
+    JobState,
+    can_supersede,
+)
 from storage.tables import Base, DeliveryRow, JobEventRow, JobRow, SeriesEventRow, SeriesRow
 
 logger = logging.getLogger(__name__)
@@ -100,16 +112,34 @@ def note_series(session: Session, series_uid: str, actor: str, detail: str, now:
     session.add(SeriesEventRow(series_uid=series_uid, at=now, actor=actor, detail=detail))
 
 
-def check_content(session: Session, job: JobRow) -> None:
-    """Check that the series still has the content that the job was made for.
+def check_current(session: Session, job: JobRow) -> None:
+    """Check that no other job stands for the series, and that it has the content as before.
 
     Raises
     ------
-    SeriesChanged
+    SeriesChanged, NewerRequest
     """
     series = session.get_one(SeriesRow, job.series_uid)
     if series.content_digest != job.content_digest:
         raise SeriesChanged(job.id, job.series_uid)
+    if can_supersede(job.state):
+        return
+    for other in standing_jobs(session, job.series_uid):
+        raise NewerRequest(job.id, other.id, f"{job.model_name} {job.model_version}")
+
+
+def standing_jobs(session: Session, series_uid: str) -> Sequence[JobRow]:
+    """Lock and give the jobs of a series whose results count, or will."""
+    statement = (
+        select(JobRow)
+        .where(
+            JobRow.series_uid == series_uid,
+            JobRow.state.in_([state for state in JobState if can_supersede(state)]),
+        )
+        .order_by(JobRow.id)
+        .with_for_update()
+    )
+    return session.scalars(statement).all()
 
 
 def note(session: Session, job: JobRow, step: Step, from_state: JobState | None) -> None:

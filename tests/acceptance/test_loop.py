@@ -17,6 +17,7 @@ from benchmarks.peers import wait_until
 from dicom_io.ct import CtIdentity, write_enhanced_ct
 from dicom_io.seg_reader import read_labels
 from dicom_io.series import read_series
+from inference.manifest import find_package
 from inference.measure import dice
 from storage.states import DeliveryState, JobState
 
@@ -201,6 +202,42 @@ def test_dead_destination_costs_no_second_inference(shared_node, shared_archive,
     [delivery] = node.services.deliveries.list_deliveries(job.id)
     assert delivery.attempts >= 2
     assert len(shared_archive.files()) == 3
+
+
+def test_another_model_processes_a_series_again(
+    shared_node, shared_archive, storescu, make_ct, tmp_path: Path
+):
+    node, shipped = shared_node, find_package("hepar-liver-ct")
+    package = shutil.copytree(shipped.folder, tmp_path / "package")
+    manifest = package / "manifest.toml"
+    manifest.write_text(
+        manifest.read_text().replace(f'"{shipped.manifest.version}"', '"99.0.0"', 1)
+    )
+    send(storescu, make_ct(6).folder, node.port)
+    first = node.wait_for_state(JobState.DELIVERED)
+    before = {dcmread(path).Modality: dcmread(path) for path in shared_archive.files()}
+    added = node.hepar("model", "add", str(package))
+    assert added.returncode == 0, added.stderr
+    model = "hepar-liver-ct@99.0.0"
+    asked = node.hepar("jobs", "reprocess", str(first.id), "--model", model)
+    assert asked.returncode == 0, asked.stderr
+    second = node.wait_for_state(JobState.DELIVERED)
+    assert (second.id, second.model_version) == (first.id + 1, "99.0.0")
+    assert node.services.jobs.get(first.id).state is JobState.SUPERSEDED
+    old = {one.SOPInstanceUID for one in before.values()}
+    stored = [dcmread(path) for path in shared_archive.files()]
+    after = {one.Modality: one for one in stored if one.SOPInstanceUID not in old}
+    assert set(after) == set(before) == {"SEG", "SR", "OT"}
+    for modality, earlier in before.items():
+        description = f"{earlier.SeriesDescription} (hepar-liver-ct 99.0.0)"
+        assert after[modality].SeriesDescription == description
+        assert after[modality].SeriesInstanceUID != earlier.SeriesInstanceUID
+    assert after["SEG"].PixelData == before["SEG"].PixelData, "its networks are the same"
+    [named] = after["SR"].PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    [instance] = named.ReferencedSOPSequence
+    assert instance.ReferencedSOPInstanceUID == before["SR"].SOPInstanceUID
+    removed = node.hepar("model", "remove", model)
+    assert removed.returncode == 0, removed.stderr
 
 
 EVERYTHING = """profile = "everything"

@@ -1,17 +1,22 @@
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
-from config.results import ResultRole
+from config.results import ResultRole, ResultSettings
 from dicom_io.errors import ResultMismatch
 from dicom_io.report import build_report
+from dicom_io.results import ResultContext
 from dicom_io.series import find_series, read_series
 from inference.measure import measure
+
+CONTEXT = ResultContext(
+    settings=ResultSettings(), created_at=datetime(2026, 3, 1, tzinfo=UTC), software_version="1"
+)
 
 
 def _write(case, folder):
@@ -157,3 +162,22 @@ def test_real_series_give_checked_results(results, real_series, tmp_path, name, 
         findings=measure(source.volume, volume),
     )
     assert len(_write(case, tmp_path / "a")) == 2
+
+
+def test_a_model_is_named_in_each_description() -> None:
+    context = CONTEXT.naming("a-model", "1.2.3").settings
+    assert context.seg_series_description == "AI liver segmentation, not reviewed (a-model 1.2.3)"
+    assert context.pdf_series_description == "AI liver report, not reviewed (a-model 1.2.3)"
+    assert context.seg_series_number == CONTEXT.settings.seg_series_number
+
+
+def test_a_name_that_is_too_long_is_cut_before_the_description() -> None:
+    named = CONTEXT.naming("a-model-of-many-words-that-go-on-and-on", "10.20.30").settings
+    texts = [text for key, text in named if key.endswith("_description")]
+    assert all(len(text) <= 64 and text.endswith(" 10.20.30)") for text in texts)
+    assert named.rtstruct_series_description == (
+        "AI liver contours for planning, not reviewed (a-model- 10.20.30)"
+    )
+    full = replace(CONTEXT, settings=ResultSettings(seg_series_description="x" * 64))
+    cut = full.naming("a-model", "1.2.3").settings.seg_series_description
+    assert (len(cut), cut[-16:]) == (64, " (a-model 1.2.3)")

@@ -1,9 +1,11 @@
 """A test double of the network, and a node's stores without processes."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,13 @@ from dicom_io.headers import read_header
 from dicom_io.rules import Decision
 from inference.findings import RunRecord, Segmentation
 from inference.labels import Label
-from inference.manifest import ModelIdentity
+from inference.manifest import (
+    MANIFEST_NAME,
+    ModelIdentity,
+    ModelPackage,
+    find_package,
+    read_package,
+)
 from inference.volume import Volume
 from node.clock import utc_now
 from node.services import Services
@@ -34,6 +42,21 @@ class BoxSegmenter:
         labels[4:6, 10:14, 10:14] = Label.TUMOR
         run = RunRecord(device="cpu", backend="double", precision="exact", timings_s={})
         return Segmentation(labels=volume.with_array(labels), model=MODEL, run=run)
+
+
+def write_package(folder: Path, **papers: str) -> ModelPackage:
+    """Write a package with the papers of the shipped one, changed, and weights that are none."""
+    shipped = find_package("hepar-liver-ct")
+    text = (shipped.folder / MANIFEST_NAME).read_text(encoding="utf-8")
+    for key, value in papers.items():
+        text = re.sub(rf'^{key} = ".*"', f'{key} = "{value}"', text, count=1, flags=re.MULTILINE)
+    folder.mkdir(parents=True)
+    for weights in shipped.manifest.weight_files:
+        content = weights.file.encode()
+        (folder / weights.file).write_bytes(content)
+        text = text.replace(weights.sha256, sha256(content).hexdigest())
+    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    return read_package(folder)
 
 
 @dataclass(frozen=True, kw_only=True)

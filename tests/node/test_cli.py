@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from doubles import write_package
 from pydicom import dcmread
 
+from config import Settings
 from dicom_io.ct import write_ct_series
 from dicom_io.nifti import write_nifti
 from inference.measure import dice
 from inference.phantom import PhantomSettings, make_phantom
 from node.demo import _clear
+from node.services import open_services
 
 
 def hepar(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -142,6 +145,32 @@ def test_models_are_listed_and_verified(tmp_path: Path):
     assert hepar("model", "verify", model["name"], cwd=tmp_path).returncode == 0
     shown = json.loads(hepar("model", "show", model["name"], cwd=tmp_path).stdout)
     assert shown["digest"] == model["digest"]
+
+
+def test_a_model_is_added_and_removed(tmp_path: Path):
+    package = write_package(tmp_path / "source", name="mine", version="1.0.0")
+    assert hepar("db", "upgrade", cwd=tmp_path).returncode == 0
+    added = hepar("model", "add", "source", cwd=tmp_path)
+    assert added.returncode == 0, added.stderr
+    assert "mine@1.0.0 lies in" in added.stdout
+    shipped, mine = json.loads(hepar("model", "list", "--json", cwd=tmp_path).stdout)
+    assert (shipped["origin"], shipped["in_use"]) == ("shipped", True)
+    assert (mine["reference"], mine["origin"], mine["in_use"]) == ("mine@1.0.0", "added", False)
+    assert mine["digest"] == package.identity.digest
+    assert mine["metrics"] == package.manifest.metrics
+    shown = json.loads(hepar("model", "show", "mine", cwd=tmp_path).stdout)
+    assert shown["digest"] == package.identity.digest
+    assert "mine@1.0.0" in hepar("model", "list", cwd=tmp_path).stdout
+    missing = hepar("jobs", "reprocess", "1", "--model", "mine", cwd=tmp_path)
+    assert (missing.returncode, missing.stderr.strip()) == (1, "there is no job 1")
+    refused = hepar("model", "remove", "mine", "--set", "inference.model=mine", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "in use" in refused.stderr
+    assert hepar("model", "remove", "mine", cwd=tmp_path).returncode == 0
+    assert len(json.loads(hepar("model", "list", "--json", cwd=tmp_path).stdout)) == 1
+    with open_services(Settings(data_dir=tmp_path / "hepar-data")) as services:
+        done = [line.detail["action"] for line in services.audit.list_entries()]
+    assert done == ["model remove", "model add"]
 
 
 def test_segment_of_a_dicom_folder(tmp_path: Path, phantom):

@@ -75,9 +75,11 @@ class Filling(BoxSegmenter):
 
     def __init__(self, fill: Callable[[], Path]) -> None:
         self._fill = fill
+        self.is_filling = True
 
     def segment(self, volume, progress):
-        self._fill()
+        if self.is_filling:
+            self._fill()
         return super().segment(volume, progress)
 
 
@@ -86,14 +88,15 @@ def test_the_worker_gives_the_job_back_and_ends_it_later(hold, fill, tmp_path, c
     job = held.queue()
     jobs, stop, filler = held.services.jobs, threading.Event(), tmp_path / "filler"
     spool = held.services.files.data_dir / "spool"
-    worker = Worker(held.services, Filling(fill), stop)
+    filling = Filling(fill)
+    worker = Worker(held.services, filling, stop)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
         wait_until(filler.exists, "the disk is full")
         wait_until(lambda: not list(spool.iterdir()), "nothing half-written stays")
         assert not list(held.services.files.result_ids())
-        worker._segmenter = BoxSegmenter()
+        filling.is_filling = False
         filler.unlink()
         wait_until(lambda: jobs.get(job.id).state is JobState.DELIVERED, "the job is done")
     finally:

@@ -347,15 +347,6 @@ def test_a_stopping_node_puts_the_job_back(hold):
     assert_no_trace(held, job.id)
 
 
-def test_another_model_is_refused_with_the_remedy(hold):
-    held = hold(queue={"max_attempts": 1})
-    job = held.queue(model_digest="e" * 64)
-    work(held)
-    job = held.services.jobs.get(job.id)
-    assert job.state is JobState.FAILED
-    assert "inference.model" in job.reason
-
-
 def test_a_slice_that_comes_after_the_claim_puts_the_job_back(
     hold, monkeypatch: pytest.MonkeyPatch
 ):

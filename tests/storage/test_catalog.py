@@ -179,7 +179,7 @@ def test_the_same_content_and_model_have_one_job(node: Any) -> None:
     with node.database.write() as session:
         session.execute(text("UPDATE series SET settled = false, settled_at = NULL"))
     assert node.settle(model="m2") is not None
-    assert [job.state for job in node.jobs.list_jobs()] == [JobState.QUEUED, JobState.QUEUED]
+    assert [job.state for job in node.jobs.list_jobs()] == [JobState.QUEUED, JobState.SUPERSEDED]
 
 
 STATES_AFTER_A_LATE_SLICE = {

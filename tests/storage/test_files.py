@@ -222,3 +222,18 @@ def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileStoreError, match="file/data"):
         FileStore(tmp_path / "file" / "data")
+
+
+def test_a_folder_is_copied_once_and_removed_as_a_whole(files: FileStore, tmp_path: Path) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("first")
+    target = files.data_dir / "models" / "a@1"
+    assert files.copy_folder([source], target)
+    source.write_text("second")
+    assert not files.copy_folder([source], target)
+    assert (target / "a.txt").read_text() == "first"
+    files.remove_folder(target)
+    assert not target.exists()
+    assert not list((files.data_dir / "spool").iterdir())
+    with pytest.raises(FileStoreError, match="a@1"):
+        files.remove_folder(target)

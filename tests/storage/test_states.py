@@ -14,7 +14,7 @@ PERMITTED = {
     "REJECTED": "QUEUED SUPERSEDED",
     "FAILED": "QUEUED DELIVERING",
     "CANCELED": "QUEUED DELIVERING",
-    "SUPERSEDED": "",
+    "SUPERSEDED": "QUEUED",
 }
 
 
@@ -42,8 +42,12 @@ def test_each_state_can_be_reached_and_each_job_can_end() -> None:
 
 def test_retry_leads_to_the_queue() -> None:
     where_results_were_removed = {JobState.DELIVERED, JobState.CONFIRMED}
+    where_its_model_is_asked_for = {JobState.SUPERSEDED}
     assert {s for s, end in JOB_TRANSITIONS if end is JobState.QUEUED} == (
-        RETRYABLE_STATES | where_results_were_removed | {JobState.RUNNING}
+        RETRYABLE_STATES
+        | where_results_were_removed
+        | where_its_model_is_asked_for
+        | {JobState.RUNNING}
     )
 
 
