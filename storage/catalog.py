@@ -9,6 +9,8 @@ from sqlalchemy.orm import Session
 
 from dicom_io.headers import InstanceHeader
 from dicom_io.rules import Decision
+from storage.audit import tell
+from storage.audit_lines import series_received
 from storage.database import Database
 from storage.errors import NotFound
 from storage.records import (
@@ -203,7 +205,7 @@ class Catalog:
         now: datetime,
         described: SeriesDescription | None = None,
     ) -> JobRecord | None:
-        """Settle a series with a decision, and queue its job, in one transaction.
+        """Settle a series with a decision, queue its job and tell who sent it, in one transaction.
 
         Jobs made for other content of the series become SUPERSEDED unless they have ended
         otherwise. They stay as they are while instances of the series are removed, because no
@@ -241,6 +243,7 @@ class Catalog:
                     row.removed_at = None
                     note_series(session, row.series_uid, _ACTOR, "its files have come again", now)
                 supersede_jobs(session, row, made, now)
+            tell(session, series_received(session, row), now)
             return made
 
 
