@@ -1,5 +1,6 @@
 """The settings tree: one TOML file, environment over it, command line over both."""
 
+from config.audit import AuditSettings, SyslogSettings, SyslogTransport
 from config.errors import SettingsError
 from config.inference import ClusteringSettings, InferenceSettings, TumorCluster, TumorEngine
 from config.loader import LoadedSettings, load_settings
@@ -29,6 +30,7 @@ from config.settings import (
 
 __all__ = [
     "AnyPeer",
+    "AuditSettings",
     "ClusteringSettings",
     "DatabaseSettings",
     "DeliverySettings",
@@ -50,6 +52,8 @@ __all__ = [
     "RuleSettings",
     "Settings",
     "SettingsError",
+    "SyslogSettings",
+    "SyslogTransport",
     "TlsSettings",
     "TumorCluster",
     "TumorEngine",

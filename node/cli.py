@@ -15,6 +15,7 @@ import typer
 
 from config import Retrieval, SettingsError, TumorEngine
 from node.cli_admin import config_app, jobs_app, model_app, rules_app
+from node.cli_audit import audit_app
 from node.cli_cluster import cluster
 from node.cli_commission import commission
 from node.cli_db import db_app
@@ -24,6 +25,7 @@ from node.cli_options import (
     check_settings,
     choose_profiles,
     load,
+    os_user,
     passed_on,
     with_engine,
 )
@@ -45,6 +47,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
+app.add_typer(audit_app, name="audit")
 app.command()(cluster)
 app.command()(commission)
 
@@ -290,6 +293,7 @@ def pull(
             study,
             series_uid=series or "",
             retrieval=Retrieval(by),
+            actor=f"user:{os_user()}",
             on_progress=lambda share: progress("fetching", share),
         )
     if as_json:

@@ -27,6 +27,8 @@ from dicom_io.page_source import describe_instance
 from dicom_io.rules import Decision, decide
 from inference.identity import identify
 from inference.manifest import ModelIdentity
+from node.audit_forwarder import Forwarder
+from node.auditing import Tally
 from node.clock import ClockWatch, utc_now
 from node.counter import Counter
 from node.deliverer import Attempt, send_results
@@ -53,6 +55,9 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.3
 SWEEP_S = 3600.0
 SPOOL_AGE = timedelta(hours=1)
+FORWARD_S = 1.0
+QUERIES_S = 3600.0
+"""The audit trail has a line for what is asked of each peer in this time, with how often."""
 
 
 class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler is not typed
@@ -80,8 +85,11 @@ class Scheduler:
         self._prover = Prover(services, self._owner)
         self._pollers: list[Poller] = []
         self._patience = _patience(services.settings)
+        self._forwarder = Forwarder(services, self._owner)
+        self._queries = Tally(services.audit, QUERIES_S)
         self._counters = [
-            Counter(services, name, self._patience) for name in services.settings.counting
+            Counter(services, name, self._patience, self._queries.add)
+            for name in services.settings.counting
         ]
         self._model = identify(services.settings.inference)
         self._clock = ClockWatch()
@@ -92,11 +100,12 @@ class Scheduler:
         settings = self._services.settings
         self._stop = stop
         self._pollers = [
-            Poller(self._services, name, poll, stop) for name, poll in settings.polled.items()
+            Poller(self._services, name, poll, stop, self._queries.add)
+            for name, poll in settings.polled.items()
         ]
         janitor = Janitor(self._services, self._owner, stop)
         asking = len(self._pollers) + len(self._counters)
-        threads = 5 + 2 * len(settings.destinations) + asking
+        threads = 8 + 2 * len(settings.destinations) + asking
         clock = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(threads)},
@@ -110,7 +119,10 @@ class Scheduler:
         add(self.settle, TICK_S)
         add(self.recover, settings.queue.lease_s / 3)
         add(self.clean, SWEEP_S)
-        for tick in (janitor.retain, janitor.sweep):
+        if settings.audit.syslog is not None:
+            add(self._forwarder.forward, FORWARD_S)
+        add(self._queries.flush, FORWARD_S)
+        for tick in (janitor.retain, janitor.sweep, self._forwarder.check):
             # It looks whether it is due; soon, because another node's process may have died at it.
             add(tick, settings.queue.lease_s)
         for name in settings.destinations:
@@ -125,6 +137,7 @@ class Scheduler:
         clock.start()
         self._watch_clock(clock, stop)
         clock.shutdown(wait=True)
+        self._queries.flush(all_of_it=True)
 
     def _watch_clock(self, clock: BackgroundScheduler, stop: threading.Event) -> None:
         """Tick at once whenever the clock was set; APScheduler would wait until it is as before."""
@@ -139,6 +152,7 @@ class Scheduler:
         """Say what goes wrong outside of any job; empty where nothing does."""
         troubles = [one.trouble for one in self._pollers]
         troubles += [one.trouble for one in self._counters]
+        troubles.append(self._forwarder.trouble)
         return "; ".join(filter(None, troubles))
 
     def settle(self) -> None:

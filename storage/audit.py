@@ -190,8 +190,8 @@ def _add_line(session: Session, entry: AuditEntry, now: datetime) -> None:
 
 
 def _between(
-    statement: Select[tuple[AuditRow]], since: datetime | None, until: datetime | None
-) -> Select[tuple[AuditRow]]:
+    statement: Select[AuditRow], since: datetime | None, until: datetime | None
+) -> Select[AuditRow]:
     if since is not None:
         statement = statement.where(AuditRow.at >= since)
     if until is not None:
