@@ -1,5 +1,6 @@
 """The settings tree: one TOML file, environment over it, command line over both."""
 
+from config.audit import AuditSettings, SyslogSettings, SyslogTransport
 from config.errors import SettingsError
 from config.inference import ClusteringSettings, InferenceSettings, TumorCluster, TumorEngine
 from config.loader import LoadedSettings, load_settings
@@ -30,6 +31,7 @@ from config.web import WebSettings
 
 __all__ = [
     "AnyPeer",
+    "AuditSettings",
     "ClusteringSettings",
     "DatabaseSettings",
     "DeliverySettings",
@@ -52,6 +54,8 @@ __all__ = [
     "RuleSettings",
     "Settings",
     "SettingsError",
+    "SyslogSettings",
+    "SyslogTransport",
     "TlsSettings",
     "TumorCluster",
     "TumorEngine",

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
+from config.audit import AuditSettings
 from config.errors import SettingsError
 from config.network import AnyPeer, PeerSettings, TlsSettings, WebPeerSettings
 from config.settings import Settings
@@ -203,8 +204,16 @@ def _anchor(settings: Settings, base: Path) -> Settings:
             "peers": {name: _anchor_peer(peer, base) for name, peer in settings.peers.items()},
             "node": settings.node.model_copy(update={"tls": _anchor_tls(settings.node.tls, base)}),
             "inference": settings.inference.model_copy(update={"model": model}),
+            "audit": _anchor_audit(settings.audit, base),
         }
     )
+
+
+def _anchor_audit(audit: AuditSettings, base: Path) -> AuditSettings:
+    if audit.syslog is None or audit.syslog.authorities is None:
+        return audit
+    syslog = audit.syslog.model_copy(update={"authorities": base / audit.syslog.authorities})
+    return audit.model_copy(update={"syslog": syslog})
 
 
 def _anchor_tls(tls: TlsSettings | None, base: Path) -> TlsSettings | None:

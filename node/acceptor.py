@@ -76,8 +76,8 @@ class Guard:
     """Counts what is received."""
     is_stranger: Callable[[str], bool]
     """Whether an address is that of no peer."""
-    tell: Callable[[AssociationOutcome], None]
-    """Told of connections on which no association was asked for."""
+    tell: Callable[[AssociationOutcome, str], None]
+    """Told of connections on which no association was asked for, and of their addresses."""
 
 
 class GuardedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is not typed
@@ -201,7 +201,7 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdi
             return True
         still_open = sum(1 for one in self._strangers if one.fileno() >= 0)
         if still_open >= MAX_STRANGERS:
-            self.guard.tell(AssociationOutcome.TOO_MANY_STRANGERS)
+            self.guard.tell(AssociationOutcome.TOO_MANY_STRANGERS, client_address[0])
             return False
         self._strangers.add(request)
         return True
@@ -223,7 +223,7 @@ class GuardedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdi
             logger.warning(
                 "TLS refused: %s", error, extra={"action": "reject", "address": client_address[0]}
             )
-            self.guard.tell(AssociationOutcome.TLS_FAILED)
+            self.guard.tell(AssociationOutcome.TLS_FAILED, client_address[0])
             self.shutdown_request(request)
             return None
         if self.guard.is_stranger(client_address[0]):

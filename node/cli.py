@@ -14,6 +14,7 @@ import typer
 
 from config import SettingsError, TumorEngine
 from node.cli_admin import config_app, jobs_app, rules_app
+from node.cli_audit import audit_app
 from node.cli_cluster import cluster
 from node.cli_commission import commission
 from node.cli_db import db_app
@@ -50,6 +51,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
 app.add_typer(users_app, name="users")
+app.add_typer(audit_app, name="audit")
 app.command()(cluster)
 app.command()(commission)
 app.command()(query)

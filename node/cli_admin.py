@@ -1,6 +1,5 @@
 """Commands of the administrator: jobs, rules, settings."""
 
-import getpass
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +17,15 @@ from node.cli_options import (
     check_settings,
     load,
     open_stores,
+    os_user,
+    tell_audit,
 )
 from node.clock import utc_now
 from node.console import out, print_checks, print_json, print_measurements, print_table
-from storage.states import JobState
+from storage.states import AuditEvent, JobState
 
 if TYPE_CHECKING:
+    from node.services import Services
     from storage.records import JobRecord, ResultRecord
 
 jobs_app = typer.Typer(help="The job database.", no_args_is_help=True)
@@ -37,7 +39,13 @@ _JOB_COLUMNS = ["job", "state", "series", "model", "attempts", "created (UTC)", 
 
 
 def _actor() -> str:
-    return f"cli:{getpass.getuser()}"
+    return f"cli:{os_user()}"
+
+
+def _tell_of_action(services: "Services", action: str, job: "JobRecord", **more: str) -> None:
+    detail = {"action": action, "job": job.id, **more}
+    patient_id = services.catalog.get_series(job.series_uid).patient_id
+    tell_audit(services, AuditEvent.ACTION, detail, patient_id=patient_id, study_uid=job.study_uid)
 
 
 @jobs_app.command("list")
@@ -147,7 +155,9 @@ def retry_job(
     job_id: JobIdArgument, config: ConfigOption = None, overrides: SetOption = None
 ) -> None:
     """Queue a failed, rejected or canceled job again; existing results are only delivered."""
-    job = open_stores(config, overrides).jobs.retry(job_id, actor=_actor(), now=utc_now())
+    services = open_stores(config, overrides)
+    job = services.jobs.retry(job_id, actor=_actor(), now=utc_now())
+    _tell_of_action(services, "retry job", job)
     out.print(f"Job {job.id} is {job.state.value}.")
 
 
@@ -156,7 +166,9 @@ def cancel_job(
     job_id: JobIdArgument, config: ConfigOption = None, overrides: SetOption = None
 ) -> None:
     """Cancel a job that has not been delivered."""
-    job = open_stores(config, overrides).jobs.cancel(job_id, actor=_actor(), now=utc_now())
+    services = open_stores(config, overrides)
+    job = services.jobs.cancel(job_id, actor=_actor(), now=utc_now())
+    _tell_of_action(services, "cancel job", job)
     out.print(f"Job {job.id} is {job.state.value}.")
 
 
@@ -178,6 +190,7 @@ def resend_job(
         raise UnknownPeer(to, destinations)
     chosen = {k: v for k, v in services.settings.deliveries.items() if to in (None, k)}
     job = services.deliveries.resend(job_id, chosen, actor=_actor(), now=utc_now())
+    _tell_of_action(services, "resend job", job, to=", ".join(chosen))
     out.print(f"Job {job.id} is {job.state.value}: results go to {', '.join(chosen)}.")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from config.settings import Settings
-from node.cli_options import ConfigOption, SetOption, load
+from node.cli_options import ConfigOption, SetOption, load, tell_audit
 from node.clock import utc_now
 from node.console import out, progress_bar
 
@@ -38,12 +38,17 @@ def back_up_db(
 
     It has the rows only: instances and results are files in the data folder.
     """
+    from node.services import open_services
     from storage.backup import back_up
+    from storage.states import AuditEvent
 
     settings = load(config, overrides).settings
     with progress_bar("hepar db backup") as progress:
         progress("copying and checking", 0.0)
         back_up(settings.database_url, target)
+    with open_services(settings) as services:
+        made = {"action": "back up the database", "to": str(target)}
+        tell_audit(services, AuditEvent.DATA_EXPORTED, made)
     out.print(f"{target} has {target.stat().st_size / 1e6:.1f} MB and has been checked.")
 
 
@@ -61,6 +66,7 @@ def restore_db(
     from node.services import open_services
     from storage.backup import restore
     from storage.files import FileStore
+    from storage.states import AuditEvent
 
     settings = load(config, overrides).settings
     kept = _kept_path(settings, utc_now())
@@ -76,6 +82,8 @@ def restore_db(
         )
         progress("looking for files without a row", 0.8)
         with open_services(settings) as services:
+            done = {"action": "restore the database", "from": str(source), "kept": str(kept)}
+            tell_audit(services, AuditEvent.ACTION, done)
             unknown = _count_unknown(services)
     out.print(f"The job database is that of {source}, with the schema of this version.")
     if keeps:

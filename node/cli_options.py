@@ -1,5 +1,6 @@
 """Options that many commands share, and how they become settings."""
 
+import getpass
 import os
 import tomllib
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ SetOption = Annotated[
 ]
 if TYPE_CHECKING:
     from node.services import Services
+    from storage.states import AuditEvent
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -62,6 +64,33 @@ def open_stores(config: Path | None, overrides: list[str] | None) -> "Services":
     from node.services import open_services
 
     return open_services(load(config, overrides).settings)
+
+
+def os_user() -> str:
+    """Give the login name of who calls."""
+    return getpass.getuser()
+
+
+def tell_audit(
+    services: "Services",
+    event: "AuditEvent",
+    detail: dict[str, Any],
+    *,
+    patient_id: str = "",
+    study_uid: str = "",
+) -> None:
+    """Write into the audit trail what the caller of a command does, or sees."""
+    from node.auditing import write_line
+    from storage.records import AuditEntry
+
+    entry = AuditEntry(
+        event=event,
+        actor=f"user:{os_user()}",
+        patient_id=patient_id,
+        study_uid=study_uid,
+        detail={"by": "command line", **detail},
+    )
+    write_line(services.audit, entry)
 
 
 def check_settings(settings: Settings) -> None:

@@ -10,10 +10,9 @@ import typer
 
 from config import Retrieval
 from node.cli_options import ConfigOption, JsonOption, SetOption, open_stores
-from node.clock import utc_now
 from node.console import err, out, print_json, print_table, progress_bar
 from node.errors import UnusableList, WrongCall
-from storage.states import AuditEvent, RetrievalKey, RetrievalState
+from storage.states import RetrievalKey, RetrievalState
 
 if TYPE_CHECKING:
     from node.services import Services
@@ -302,17 +301,9 @@ def _pull_now(
 ) -> None:
     from node.peers import find_peer
     from node.pull import pull_study
-    from storage.records import AuditEntry
 
     services = open_stores(config, overrides)
     found = find_peer(services.settings, peer)
-    entry = AuditEntry(
-        event=AuditEvent.ACTION,
-        actor=_actor(),
-        study_uid=study,
-        detail={"action": "pull", "peer": peer, "series": series},
-    )
-    services.audit.append(entry, utc_now())
     with progress_bar("hepar pull") as progress:
         pulled = pull_study(
             services,
@@ -320,6 +311,7 @@ def _pull_now(
             study,
             series_uid=series,
             retrieval=by,
+            actor=_actor(),
             on_progress=lambda here, of: progress("fetching", here / max(of, 1)),
         )
     if as_json:

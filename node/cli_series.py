@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli_options import ConfigOption, JsonOption, SetOption, open_stores
+from node.cli_options import ConfigOption, JsonOption, SetOption, open_stores, tell_audit
 from node.clock import utc_now
 from node.console import out, print_json, print_table
+from storage.states import AuditEvent
 
 if TYPE_CHECKING:
     from config import ReceiveSettings
@@ -37,6 +38,9 @@ def list_series(
     services = open_stores(config, overrides)
     records = services.catalog.list_series(limit=limit)
     if as_json:
+        # With names of patients, unlike the table.
+        page = {"page": "hepar series list", "series": len(records)}
+        tell_audit(services, AuditEvent.DATA_VIEWED, page)
         print_json([asdict(record) for record in records])
         return
     receive = services.settings.receive
@@ -56,6 +60,13 @@ def show_series(
     events = services.catalog.series_events(series_uid)
     jobs = services.jobs.list_jobs(series_uid=series_uid)
     if as_json:
+        tell_audit(
+            services,
+            AuditEvent.DATA_VIEWED,
+            {"page": "hepar series show", "series": series_uid},
+            patient_id=record.patient_id,
+            study_uid=record.study_uid,
+        )
         print_json(
             {
                 **asdict(record),

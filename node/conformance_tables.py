@@ -31,6 +31,7 @@ from config import (
     ProfileSettings,
     Retrieval,
     Settings,
+    SyslogTransport,
     TlsSettings,
     WebPeerSettings,
 )
@@ -41,6 +42,7 @@ from dicom_io.identity import FURTHER_IDENTITY, IDENTITY
 from dicom_io.result_classes import LABEL_MAP_CLASS, RESULT_CLASSES, class_of, classes_of
 from dicom_io.transfer_syntaxes import STORAGE_SOP_CLASSES
 from node import identifiers
+from node.audit_message import KINDS, OF_A_STUDY, OF_NO_STUDY, MessageKind
 from node.commitment import REASONS
 from node.dicomweb import RESOURCES
 from node.dimse_status import DimseStatus
@@ -88,6 +90,11 @@ def spell(number: float) -> str:
 
 def _cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _message(kind: MessageKind) -> tuple[str, str, str]:
+    event = f"{kind.event.value} {kind.event.meaning}"
+    return event, kind.action, "" if kind.type is None else f"{kind.type.value} {kind.type.meaning}"
 
 
 def _code(value: object) -> str:
@@ -363,6 +370,20 @@ class ConformanceTables:
     def has_web_peers(self) -> bool:
         """Whether a peer is a DICOMweb service."""
         return any(isinstance(peer, WebPeerSettings) for peer in self._settings.peers.values())
+
+    @property
+    def sends_audit_by_tls(self) -> bool:
+        """Whether the audit trail goes to a syslog server by TLS."""
+        syslog = self._settings.audit.syslog
+        return syslog is not None and syslog.transport is SyslogTransport.TLS
+
+    @property
+    def audit_messages(self) -> str:
+        """The message of each event of the audit trail."""
+        rows = [(_code(event.value), *_message(kind)) for event, kind in KINDS.items()]
+        for what, kinds in (("of a study", OF_A_STUDY), ("of no one study", OF_NO_STUDY)):
+            rows += [(f"{_code(e.value)}, {what}", *_message(kind)) for e, kind in kinds.items()]
+        return make_table(("event", "EventID", "EventActionCode", "EventTypeCode"), rows)
 
     @property
     def tls_port(self) -> int:

@@ -2,15 +2,17 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from dicom_io.values import read_count
+from node.auditing import query_entry
 from node.clock import utc_now
 from node.errors import NodeError, PeerRefused
 from node.identifiers import instances_of, size_of_series
 from node.query import find
 from node.services import Services
 from storage.open_series import Patience
-from storage.records import SeriesRecord
+from storage.records import AuditEntry, SeriesRecord
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +31,18 @@ class Counter:
         Of the peer.
     patience
         When a series is taken for quiet.
+    on_query
+        Told of each question, whatever the series.
     """
 
-    def __init__(self, services: Services, name: str, patience: Patience) -> None:
+    def __init__(
+        self,
+        services: Services,
+        name: str,
+        patience: Patience,
+        on_query: Callable[[AuditEntry], None] = lambda _: None,
+    ) -> None:
+        self._on_query = on_query
         self._services = services
         self._name = name
         self._peer = services.settings.counting[name]
@@ -64,6 +75,7 @@ class Counter:
     def _ask(self, series: SeriesRecord) -> int:
         """Take what the peer says of the series, or count what it lists (PS3.4 C.6.2.1.3)."""
         uids = series.study_uid, series.series_uid
+        self._on_query(query_entry(self._peer, size_of_series("", ""), "count", "scheduler"))
         node = self._services.settings.node
         for match in find(node, self._peer, size_of_series(*uids)):
             count = read_count(match, "NumberOfSeriesRelatedInstances")

@@ -5,7 +5,7 @@ What is here already stands in the catalog, so an interrupted fetch goes on at t
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from config import PollSettings
 from dicom_io.rules import may_process
 from dicom_io.values import read_count
+from node.auditing import query_entry
 from node.clock import utc_now
 from node.errors import NodeError, NodeStopped, NotThere, PeerRefused
 from node.exchange import find
@@ -21,6 +22,7 @@ from node.identifiers import ct_series_of, new_studies
 from node.pull import pull_study
 from node.services import Services
 from storage.errors import NotFound, StorageError
+from storage.records import AuditEntry
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +50,19 @@ class Poller:
         What is asked for, and how.
     stop
         Breaks a fetch off when it is set.
+    on_query
+        Told of each poll.
     """
 
     def __init__(
-        self, services: Services, name: str, poll: PollSettings, stop: threading.Event
+        self,
+        services: Services,
+        name: str,
+        poll: PollSettings,
+        stop: threading.Event,
+        on_query: Callable[[AuditEntry], None] = lambda _: None,
     ) -> None:
+        self._on_query = on_query
         self._services = services
         self._name = name
         self._peer = services.settings.peers[name]
@@ -98,7 +108,9 @@ class Poller:
         """List the series of the last days that the rules may want."""
         node = self._services.settings.node
         first_day = utc_now().date() - timedelta(days=self._settings.days)
-        for study in find(node, self._peer, new_studies(first_day)):
+        key = new_studies(first_day)
+        self._on_query(query_entry(self._peer, key, "poll", "scheduler"))
+        for study in find(node, self._peer, key):
             self._go_on()
             uid = str(study.StudyInstanceUID)
             for match in find(node, self._peer, ct_series_of(uid)):

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 
 from config import AnyPeer, PeerSettings, Retrieval
 from dicom_io.transfer_syntaxes import ACCEPTED_TRANSFER_SYNTAXES, STORAGE_SOP_CLASSES
+from node.auditing import query_entry, told
 from node.clock import utc_now
 from node.errors import NotThere, WrongCall
 from node.exchange import find, get
@@ -16,6 +17,8 @@ from node.ingest import Ingest
 from node.query import move
 from node.services import Services
 from storage.records import Sender
+
+OnProgress = Callable[[int, int], None]
 
 BATCH = 64
 """So many instances are named in one request; an interrupted pull repeats no more than these."""
@@ -34,16 +37,17 @@ class PulledSeries:
     """SOP instance UIDs that the peer lists and did not send."""
 
 
-def pull_study(
+def pull_study(  # noqa: PLR0913 -- who asks whom for what, and how
     services: Services,
     peer: AnyPeer,
     study_uid: str,
     *,
     series_uid: str = "",
     retrieval: Retrieval = Retrieval.GET,
-    on_progress: Callable[[int, int], None] = lambda _here, _offered: None,
+    on_progress: OnProgress = lambda _here, _offered: None,
+    actor: str = "scheduler",
 ) -> list[PulledSeries]:
-    """Fetch the series of a study.
+    """Fetch the series of a study; the audit trail tells of it.
 
     Parameters
     ----------
@@ -59,6 +63,8 @@ def pull_study(
         How instances come.
     on_progress
         Told, again and again, how many instances are here, and how many the peer lists.
+    actor
+        Who wants it, as `AuditEntry.actor`.
 
     Raises
     ------
@@ -71,6 +77,22 @@ def pull_study(
     PeerRefused
         When a query or a retrieval fails; what came before is kept.
     """
+    key = series_to_pull(study_uid, series_uid)
+    with told(services.audit, query_entry(peer, key, "pull", actor, retrieval)) as detail:
+        pulled = _pull(services, peer, (study_uid, series_uid), retrieval, on_progress)
+        detail["offered"] = sum(one.offered for one in pulled)
+        detail["fetched"] = sum(one.fetched for one in pulled)
+    return pulled
+
+
+def _pull(
+    services: Services,
+    peer: AnyPeer,
+    uids: tuple[str, str],
+    retrieval: Retrieval,
+    on_progress: OnProgress,
+) -> list[PulledSeries]:
+    study_uid, series_uid = uids
     listed_at = utc_now()
     offers = list(_list_offers(services, peer, study_uid, series_uid))
     if not offers:

@@ -188,6 +188,7 @@ class _Attempt:
             study.study_uid,
             retrieval=self.row.retrieval,
             on_progress=on_progress,
+            actor=self.row.actor,
         )
         missing = sum(len(series.missing) for series in pulled)
         self.fetched -= missing

@@ -19,10 +19,14 @@ from node.log_setup import set_up_logging
 if TYPE_CHECKING:
     from node.metrics import Metrics
     from node.services import Services
+    from storage.states import AuditEvent
 
 logger = logging.getLogger(__name__)
 
 BEAT_S = 2.0
+TALLY_S = 1.0
+REJECTIONS_S = 60.0
+"""The audit trail has a line of each rejected caller in this time, with how often it called."""
 
 
 class Role(StrEnum):
@@ -52,6 +56,7 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
     """
     from node.metrics_files import FOLDER, publishing
     from node.services import open_services
+    from storage.states import AuditEvent
 
     set_up_logging(settings.log, role=role.value)
     stop = threading.Event()
@@ -61,13 +66,32 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
         threading.Thread(target=_stop_with_supervisor, args=(stop,), daemon=True).start()
     services = open_services(settings)
     logger.info("role starts", extra={"action": "start", "pid": os.getpid()})
+    _tell_audit(services, role, AuditEvent.NODE_STARTED)
     try:
         with publishing(services.metrics, services.files.data_dir / FOLDER, role.value):
             _RUN[role](services, stop)
     finally:
         # Else the signs of life would go on, and nobody would start the role again.
         stop.set()
+        _tell_audit(services, role, AuditEvent.NODE_STOPPED, sys.exception())
     logger.info("role stopped", extra={"action": "stop"})
+
+
+def _tell_audit(
+    services: "Services", role: Role, event: "AuditEvent", error: BaseException | None = None
+) -> None:
+    """Write that a process begins or ends; one that is killed leaves no second line."""
+    from node.auditing import write_line
+    from node.version import SOFTWARE_VERSION
+    from storage.records import AuditEntry
+    from storage.states import AuditOutcome
+
+    outcome = AuditOutcome.SUCCESS if error is None else AuditOutcome.MAJOR_FAILURE
+    detail = {"pid": os.getpid(), "version": SOFTWARE_VERSION}
+    if error is not None:
+        detail["error"] = f"{type(error).__name__}: {error}"
+    entry = AuditEntry(event=event, actor=role.value, outcome=outcome, detail=detail)
+    write_line(services.audit, entry)
 
 
 def _stop_with_supervisor(stop: threading.Event) -> None:
@@ -100,23 +124,28 @@ def _beat(
 
 
 def _run_receiver(services: "Services", stop: threading.Event) -> None:
+    from node.auditing import Tally
     from node.metrics import Metric
     from node.scp import Receiver
 
+    rejections = Tally(services.audit, REJECTIONS_S)
     receiver = Receiver(
         services.settings,
         files=services.files,
         catalog=services.catalog,
         proofs=services.proofs,
         metrics=services.metrics,
+        on_rejected=rejections.add,
     )
     receiver.start()
     services.metrics.watch(
         Metric.ASSOCIATIONS_OPEN, lambda: len(receiver.associations()), host=socket.gethostname()
     )
     _beat(services, Role.RECEIVER, stop)
-    stop.wait()
+    while not stop.wait(TALLY_S):
+        rejections.flush()
     receiver.stop()
+    rejections.flush(all_of_it=True)
 
 
 def _run_scheduler(services: "Services", stop: threading.Event) -> None:

@@ -10,10 +10,11 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -26,6 +27,8 @@ from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
 from inference.identity import identify
+from node.audit_forwarder import Forwarder
+from node.auditing import Tally
 from node.clock import ClockWatch, utc_now
 from node.counter import Counter
 from node.deliverer import Attempt, send_results
@@ -53,6 +56,21 @@ TICK_S = 0.3
 RETRIEVE_S = 1.0
 SWEEP_S = 3600.0
 SPOOL_AGE = timedelta(hours=1)
+FORWARD_S = 1.0
+QUERIES_S = 3600.0
+"""The audit trail has a line for what is asked of each peer in this time, with how often."""
+
+
+Tick = tuple[Callable[[], None], float]
+"""What is done, and every how many seconds."""
+
+
+class Troubled(Protocol):
+    """What does work outside of any job."""
+
+    @property
+    def trouble(self) -> str:
+        """What goes wrong with it, in words; empty where nothing does."""
 
 
 class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler is not typed
@@ -78,55 +96,63 @@ class Scheduler:
         self._services = services
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._prover = Prover(services, self._owner)
-        self._pollers: list[Poller] = []
         self._patience = _patience(services.settings)
-        self._counters = [
-            Counter(services, name, self._patience) for name in services.settings.counting
-        ]
+        self._forwarder = Forwarder(services, self._owner)
+        self._queries = Tally(services.audit, QUERIES_S)
+        self._troubled: list[Troubled] = [self._forwarder]
         self._model = identify(located(services.settings))
         self._clock = ClockWatch()
         self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Tick until asked to stop; ticks in progress are finished."""
-        settings = self._services.settings
         self._stop = stop
-        self._pollers = [
-            Poller(self._services, name, poll, stop) for name, poll in settings.polled.items()
-        ]
-        janitor = Janitor(self._services, self._owner, stop)
-        asking = len(self._pollers) + len(self._counters) + len(settings.peers)
-        threads = 5 + 2 * len(settings.destinations) + asking
+        ticks = [*self._own_ticks(), *self._peer_ticks()]
         clock = BackgroundScheduler(
             timezone="UTC",
-            executors={"default": ThreadPoolExecutor(threads)},
+            # A thread for each: one that takes long holds up no other.
+            executors={"default": ThreadPoolExecutor(len(ticks))},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-
-        def add(tick: Callable[[], None], seconds: float) -> None:
+        for tick, seconds in ticks:
             told = partial(_run_tick, tick, stop)
             clock.add_job(told, Every(seconds), next_run_time=utc_now())
-
-        add(self.settle, TICK_S)
-        add(self.recover, settings.queue.lease_s / 3)
-        add(self.clean, SWEEP_S)
-        for tick in (janitor.retain, janitor.sweep):
-            # It looks whether it is due; soon, because another node's process may have died at it.
-            add(tick, settings.queue.lease_s)
-        for name in settings.destinations:
-            # One tick a destination: a dead one holds up nobody else.
-            add(partial(self.deliver, name), TICK_S)
-            if settings.destinations[name].proofs:
-                add(partial(self.prove, name), TICK_S)
-        for poller, poll in zip(self._pollers, settings.polled.values(), strict=True):
-            add(poller.poll, poll.every_s)
-        for counter in self._counters:
-            add(counter.count, TICK_S)
-        for name in settings.peers:
-            add(Retriever(self._services, name, self._owner, stop).retrieve, RETRIEVE_S)
         clock.start()
         self._watch_clock(clock, stop)
         clock.shutdown(wait=True)
+        self._queries.flush(all_of_it=True)
+
+    def _own_ticks(self) -> Iterator[Tick]:
+        """Give what is done for the node as a whole, and every how many seconds."""
+        settings = self._services.settings
+        yield self.settle, TICK_S
+        yield self.recover, settings.queue.lease_s / 3
+        yield self.clean, SWEEP_S
+        yield self._queries.flush, FORWARD_S
+        if settings.audit.syslog is not None:
+            yield self._forwarder.forward, FORWARD_S
+        janitor = Janitor(self._services, self._owner, self._stop)
+        for tick in (janitor.retain, janitor.sweep, self._forwarder.check):
+            # It looks whether it is due; soon, because another node's process may have died at it.
+            yield tick, settings.queue.lease_s
+
+    def _peer_ticks(self) -> Iterator[Tick]:
+        """Give what is done with each peer: one that is dead holds up nobody else."""
+        settings = self._services.settings
+        for name, peer in settings.destinations.items():
+            yield partial(self.deliver, name), TICK_S
+            if peer.proofs:
+                yield partial(self.prove, name), TICK_S
+        for name, poll in settings.polled.items():
+            poller = Poller(self._services, name, poll, self._stop, self._queries.add)
+            self._troubled.append(poller)
+            yield poller.poll, poll.every_s
+        for name in settings.counting:
+            counter = Counter(self._services, name, self._patience, self._queries.add)
+            self._troubled.append(counter)
+            yield counter.count, TICK_S
+        for name in settings.peers:
+            yield Retriever(self._services, name, self._owner, self._stop).retrieve, RETRIEVE_S
 
     def _watch_clock(self, clock: BackgroundScheduler, stop: threading.Event) -> None:
         """Tick at once whenever the clock was set; APScheduler would wait until it is as before."""
@@ -139,9 +165,7 @@ class Scheduler:
 
     def describe_trouble(self) -> str:
         """Say what goes wrong outside of any job; empty where nothing does."""
-        troubles = [one.trouble for one in self._pollers]
-        troubles += [one.trouble for one in self._counters]
-        return "; ".join(filter(None, troubles))
+        return "; ".join(filter(None, (one.trouble for one in self._troubled)))
 
     def settle(self) -> None:
         """Decide on each series that is complete, and queue a job where it is wanted."""

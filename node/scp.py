@@ -7,7 +7,7 @@ but the header, and Success is sent only after the file and its row are durable 
 import ipaddress
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from weakref import WeakSet
 
@@ -32,7 +32,8 @@ from storage.catalog import Catalog
 from storage.errors import DatabaseError, DiskShort
 from storage.files import FileStore
 from storage.proofs import Proofs
-from storage.records import Sender
+from storage.records import AuditEntry, Sender
+from storage.states import AuditEvent, AuditOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,17 @@ _STATUS_NAMES = {int(status): status.name for status in DimseStatus}
 
 
 class Receiver:
-    """The receiving application entity of the node."""
+    """The receiving application entity of the node.
+
+    Parameters
+    ----------
+    settings
+        The whole tree.
+    files, catalog, proofs, metrics
+        Stores, and where things are counted.
+    on_rejected
+        Told of each caller that is turned away, for the audit trail; it may be called very often.
+    """
 
     def __init__(
         self,
@@ -60,8 +71,10 @@ class Receiver:
         catalog: Catalog,
         proofs: Proofs,
         metrics: Metrics,
+        on_rejected: Callable[[AuditEntry], None] = lambda _: None,
     ) -> None:
         self._settings = settings
+        self._on_rejected = on_rejected
         self._proofs = proofs
         self._metrics = metrics
         self._ingest = Ingest(files, catalog, settings.receive.min_free_bytes, metrics)
@@ -95,7 +108,7 @@ class Receiver:
             guard=Guard(
                 held=HeldBytes(limit=self._settings.receive.max_held_bytes),
                 is_stranger=self._is_stranger,
-                tell=self._count_association,
+                tell=self._turned_away,
             ),
         )
         if node.tls is None or not node.tls.only:
@@ -149,21 +162,43 @@ class Receiver:
             _REJECTED_PERMANENT, _SERVICE_USER, _CALLING_AE_TITLE_NOT_RECOGNIZED
         )
         event.assoc.kill()
+        self._tell_of_rejection(calling, address, reason)
 
     def _count_answer(self, event: evt.Event) -> None:
         """Count the answer to a request for an association."""
         answer = event.primitive
-        if isinstance(answer, A_ASSOCIATE):
-            self._count_association(
-                AssociationOutcome.ACCEPTED
-                if answer.result == _ACCEPTED
-                else _OUTCOMES.get(
-                    (answer.result_source, answer.diagnostic), AssociationOutcome.OTHER
-                )
-            )
+        if not isinstance(answer, A_ASSOCIATE):
+            return
+        if answer.result == _ACCEPTED:
+            self._count_association(AssociationOutcome.ACCEPTED)
+            return
+        why = (answer.result_source, answer.diagnostic)
+        outcome = _OUTCOMES.get(why, AssociationOutcome.OTHER)
+        self._count_association(outcome)
+        if outcome is not AssociationOutcome.CALLING_UNKNOWN:
+            # Of that one `_check_caller` knows more.
+            caller = event.assoc.requestor
+            calling = str(caller.primitive.calling_ae_title).strip()
+            self._tell_of_rejection(calling, str(caller.address), outcome.value)
 
     def _count_association(self, outcome: AssociationOutcome) -> None:
         self._metrics.count(Metric.ASSOCIATIONS, outcome=outcome.value)
+
+    def _turned_away(self, outcome: AssociationOutcome, address: str) -> None:
+        """Count a caller who did not get as far as to ask for an association."""
+        self._count_association(outcome)
+        self._tell_of_rejection("", address, outcome.value)
+
+    def _tell_of_rejection(self, calling_ae_title: str, address: str, reason: str) -> None:
+        self._on_rejected(
+            AuditEntry(
+                event=AuditEvent.ASSOCIATION_REJECTED,
+                actor=f"ae:{calling_ae_title}",
+                outcome=AuditOutcome.MINOR_FAILURE,
+                address=address,
+                detail={"reason": reason},
+            )
+        )
 
     def _take_report(self, transaction_uid: str, kept: frozenset[str], problem: str) -> None:
         self._proofs.answered(transaction_uid, kept=kept, problem=problem, now=utc_now())

@@ -17,6 +17,7 @@ from storage.open_series import OpenSeries
 from storage.orphans import Orphans
 from storage.pauses import Pauses
 from storage.proofs import Proofs
+from storage.records import Addressee
 from storage.retention import Retention
 from storage.retrievals import Retrievals
 from storage.ticks import Ticks
@@ -67,6 +68,9 @@ def open_services(settings: Settings) -> Services:
     """
     files = FileStore(settings.data_dir)
     database = open_database(settings.database_url, timeout_s=settings.database.timeout_s)
+    addressees = {
+        name: Addressee(peer.ae_title, peer.address) for name, peer in settings.destinations.items()
+    }
     return Services(
         settings=settings,
         database=database,
@@ -74,8 +78,8 @@ def open_services(settings: Settings) -> Services:
         catalog=Catalog(database),
         open_series=OpenSeries(database),
         jobs=Jobs(database),
-        deliveries=Deliveries(database),
-        proofs=Proofs(database),
+        deliveries=Deliveries(database, addressees),
+        proofs=Proofs(database, addressees),
         heartbeats=Heartbeats(database),
         retention=Retention(database, files, settings.retention, frozenset(settings.proving)),
         retrievals=Retrievals(database),

@@ -2,19 +2,24 @@
 
 import hashlib
 import json
+import logging
 import socket
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Select, func, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from storage.database import Database
 from storage.records import AuditEntry, AuditRecord
 from storage.states import AuditEvent, AuditOutcome
 from storage.tables import AuditCursorRow, AuditRow
 from storage.transitions import insert_new, record_of
+
+logger = logging.getLogger(__name__)
 
 _LOCK = 0x4155444954  # "AUDIT"; the number of a PostgreSQL advisory lock
 _BATCH = 1000
@@ -32,14 +37,22 @@ class AuditTrail:
 
     def append(self, entry: AuditEntry, now: datetime) -> None:
         """Add a line; it is on the disk when this returns."""
-        values = _plain(asdict(entry)) | {"at": now, "host": socket.gethostname()}
-        newest = select(AuditRow.digest).order_by(AuditRow.id.desc()).limit(1)
         with self._database.write() as session:
-            if self._database.dialect == "postgresql":
-                # SQLite has one writer at a time anyhow.
-                session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            before = session.scalars(newest).one_or_none() or ""
-            session.add(AuditRow(**values, digest=_digest(before, values)))
+            _add_line(session, entry, now)
+
+    def check_writable(self) -> None:
+        """Try to add a line, and add none.
+
+        Raises
+        ------
+        storage.errors.DatabaseError
+            None can be added now.
+        """
+        probe = AuditEntry(event=AuditEvent.AUDIT_READ, actor="")
+        with self._database.write() as session:
+            _add_line(session, probe, datetime.now(UTC))
+            session.flush()
+            session.rollback()
 
     def list_entries(
         self,
@@ -67,28 +80,33 @@ class AuditTrail:
         statement = select(AuditRow).filter_by(**wanted).order_by(AuditRow.id.desc())
         if events is not None:
             statement = statement.where(AuditRow.event.in_(events))
-        if since is not None:
-            statement = statement.where(AuditRow.at >= since)
-        if until is not None:
-            statement = statement.where(AuditRow.at < until)
-        statement = statement.limit(limit).offset(offset)
+        statement = _between(statement, since, until).limit(limit).offset(offset)
         with self._database.read() as session:
             return [record_of(AuditRecord, row) for row in session.scalars(statement)]
 
-    def read(self, after_id: int = 0) -> Iterator[AuditRecord]:
-        """Give all lines after one, the oldest first."""
+    def read(
+        self, after_id: int = 0, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[AuditRecord]:
+        """Give all lines after one, the oldest first; not before a time, and before another."""
         while True:
-            batch = self._read_batch(after_id)
+            batch = self._read_batch(after_id, since, until)
             if not batch:
                 return
             yield from batch
             after_id = batch[-1].id
 
-    def _read_batch(self, after_id: int) -> list[AuditRecord]:
-        later = select(AuditRow).where(AuditRow.id > after_id)
+    def _read_batch(
+        self, after_id: int, since: datetime | None, until: datetime | None
+    ) -> list[AuditRecord]:
+        later = _between(select(AuditRow).where(AuditRow.id > after_id), since, until)
         statement = later.order_by(AuditRow.id).limit(_BATCH)
         with self._database.read() as session:
             return [record_of(AuditRecord, row) for row in session.scalars(statement)]
+
+    def last_id(self) -> int:
+        """Give the number of the newest line; 0 before the first."""
+        with self._database.read() as session:
+            return session.scalar(select(func.max(AuditRow.id))) or 0
 
     def find_break(self) -> AuditRecord | None:
         """Find the first line that does not fit to the one before, or was changed; None is good.
@@ -131,13 +149,63 @@ class AuditTrail:
                 session.execute(update(AuditCursorRow).filter_by(name=name).values(last_id=last_id))
 
 
+def tell(session: Session, entry: AuditEntry, now: datetime) -> None:
+    """Add a line in the transaction of what it tells of, as the last thing that this does.
+
+    Last, because all who write a line wait for each other from here on. Where it cannot be written,
+    what it tells of is kept all the same, and the log has an error.
+    """
+    try:
+        with session.begin_nested():
+            _add_line(session, entry, now)
+    except (SQLAlchemyError, TypeError, ValueError) as error:
+        if _is_lost(session):
+            raise
+        logger.error(
+            "no line in the audit trail about %s: %s",
+            entry.event.value,
+            getattr(error, "orig", error),
+            extra={"action": "audit"},
+        )
+
+
+def _is_lost(session: Session) -> bool:
+    """Say whether the whole transaction is lost: SQLite ends one when the disk is full."""
+    if session.get_bind().dialect.name != "sqlite":
+        return False
+    driver: Any = session.connection().connection.driver_connection
+    return not driver.in_transaction
+
+
+def _add_line(session: Session, entry: AuditEntry, now: datetime) -> None:
+    values = _plain(asdict(entry)) | {"at": now, "host": socket.gethostname()}
+    # What else the transaction changes locks its rows before this lock is asked for.
+    session.flush()
+    if session.get_bind().dialect.name == "postgresql":
+        # SQLite has one writer at a time anyhow.
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    newest = select(AuditRow.digest).order_by(AuditRow.id.desc()).limit(1)
+    before = session.scalars(newest).one_or_none() or ""
+    session.add(AuditRow(**values, digest=_digest(before, values)))
+
+
+def _between(
+    statement: Select[AuditRow], since: datetime | None, until: datetime | None
+) -> Select[AuditRow]:
+    if since is not None:
+        statement = statement.where(AuditRow.at >= since)
+    if until is not None:
+        statement = statement.where(AuditRow.at < until)
+    return statement
+
+
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Give values as they come back from the database: lists for tuples, no zero characters."""
+    """Give values as they come back from the database: lists for tuples, and text that it takes."""
     kept = {name: values[name] for name in ("event", "outcome")}
-    without_zeros = json.dumps(
-        {name: value for name, value in values.items() if name not in kept}
-    ).replace("\\u0000", "\\ufffd")
-    plain: dict[str, Any] = json.loads(without_zeros)
+    rest = {name: value for name, value in values.items() if name not in kept}
+    # Neither zero characters nor halves of surrogate pairs.
+    line = json.dumps(rest, ensure_ascii=False).replace("\\u0000", "\ufffd")
+    plain: dict[str, Any] = json.loads(line.encode(errors="replace"))
     return kept | plain
 
 

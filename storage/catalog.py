@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 from dicom_io.description import SeriesDescription
 from dicom_io.headers import InstanceHeader
 from dicom_io.rules import Decision
+from storage.audit import tell
+from storage.audit_lines import series_received
 from storage.database import Database
 from storage.errors import NotFound
 from storage.records import (
@@ -204,7 +206,7 @@ class Catalog:
         now: datetime,
         described: SeriesDescription | None = None,
     ) -> JobRecord | None:
-        """Settle a series with a decision, and queue its job, in one transaction.
+        """Settle a series with a decision, queue its job and tell who sent it, in one transaction.
 
         Jobs made for other content of the series, or for another model where a new job is made,
         become SUPERSEDED unless they have ended otherwise. They stay as they are while instances of
@@ -242,6 +244,7 @@ class Catalog:
                     row.removed_at = None
                     note_series(session, row.series_uid, _ACTOR, "its files have come again", now)
                 supersede_jobs(session, row, made, _ACTOR, now)
+            tell(session, series_received(session, row), now)
             return None if made is None else record_of(JobRecord, made)
 
 

@@ -1,19 +1,22 @@
 """The deliveries of results: one row a job and destination, each with its own fate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 
 from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from storage.audit import tell
+from storage.audit_lines import results_line
 from storage.database import Database
 from storage.errors import ForbiddenTransition, LeaseLost, NotFound, ResultsRemoved
 from storage.leases import due_anew, end_attempt, extend_lease, is_free, is_held, take_statement
 from storage.proofs import ask_for_proof, confirm_if_proven
-from storage.records import DeliveryRecord, Destinations, JobRecord
-from storage.states import DeliveryState, FailureCode, JobState
+from storage.records import Addressee, DeliveryRecord, Destinations, JobRecord
+from storage.states import AuditEvent, DeliveryState, FailureCode, JobState
 from storage.tables import DeliveryRow, JobRow, ResultRow, UtcDateTime
 from storage.transitions import (
     Step,
@@ -33,10 +36,21 @@ _UNREACHED = (DeliveryState.FAILED, DeliveryState.CANCELED)
 
 
 class Deliveries:
-    """The deliveries of a node; a destination that is down never touches the others."""
+    """The deliveries of a node; a destination that is down never touches the others.
 
-    def __init__(self, database: Database) -> None:
+    Parameters
+    ----------
+    database
+        The job database.
+    addressees
+        What the audit trail calls the destinations, by name.
+    """
+
+    def __init__(
+        self, database: Database, addressees: Mapping[str, Addressee] = MappingProxyType({})
+    ) -> None:
         self._database = database
+        self._addressees = addressees
 
     def claim_due(
         self, owner: str, *, destination: str, lease_s: float, now: datetime
@@ -54,7 +68,14 @@ class Deliveries:
             if job.state is JobState.PRODUCED:
                 step = Step(to=JobState.DELIVERING, actor=owner, now=now, detail=destination)
                 move(session, job, step)
+            if delivery.attempts == 1:
+                self._tell(session, AuditEvent.RESULTS_SENDING, delivery, now)
             return record_of(DeliveryRecord, delivery)
+
+    def _tell(
+        self, session: Session, event: AuditEvent, delivery: DeliveryRow, now: datetime, **more: str
+    ) -> None:
+        tell(session, results_line(session, event, delivery, self._addressees, **more), now)
 
     def heartbeat(self, delivery_id: int, owner: str, lease_s: float, now: datetime) -> None:
         """Extend the lease of a delivery under way.
@@ -96,6 +117,8 @@ class Deliveries:
             if asks_proof:
                 ask_for_proof(session, delivery_id, now)
             _conclude(session, job, owner, now)
+            more = {"remark": remark} if remark else {}
+            self._tell(session, AuditEvent.RESULTS_SENT, delivery, now, **more)
             return record_of(JobRecord, job)
 
     def attempt_failed(
@@ -122,6 +145,7 @@ class Deliveries:
             else:
                 delivery.state = DeliveryState.FAILED
                 _conclude(session, job, owner, now)
+                self._tell(session, AuditEvent.RESULTS_SENT, delivery, now, error=error)
             return record_of(JobRecord, job)
 
     def resend(

@@ -13,6 +13,8 @@ from sqlalchemy import case, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from storage.audit import tell
+from storage.audit_lines import model_run
 from storage.database import Database
 from storage.deliveries import add_deliveries, redeliver_all, redeliver_unreached
 from storage.errors import (
@@ -34,7 +36,13 @@ from storage.records import (
     ResultRecord,
 )
 from storage.settling import count_removed, enqueue_job, supersede_jobs
-from storage.states import FINAL_STATES, RETRYABLE_STATES, JobState, can_supersede
+from storage.states import (
+    FINAL_STATES,
+    RETRYABLE_STATES,
+    AuditOutcome,
+    JobState,
+    can_supersede,
+)
 from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow, UtcDateTime
 from storage.transitions import (
     Step,
@@ -119,6 +127,7 @@ class Jobs:
                 move(
                     session, job, Step(to=JobState.DELIVERED, actor=worker, now=now, detail=detail)
                 )
+            tell(session, model_run(session, job, "produced", results=len(results)), now)
             return record_of(JobRecord, job)
 
     def reject(self, job_id: int, worker: str, rejection: Rejection, now: datetime) -> JobRecord:
@@ -136,6 +145,9 @@ class Jobs:
             if rejection.results:
                 _add_results(session, job_id, rejection.results)
                 add_deliveries(session, job_id, rejection.destinations, now)
+            why = {"reason": rejection.reason_code, "results": len(rejection.results)}
+            entry = model_run(session, job, "rejected", AuditOutcome.MINOR_FAILURE, **why)
+            tell(session, entry, now)
             return record_of(JobRecord, job)
 
     def fail_attempt(
@@ -431,11 +443,13 @@ def _check_files(session: Session, job: JobRow) -> None:
 def _end_attempt(
     session: Session, job: JobRow, actor: str, problem: Problem, max_attempts: int, now: datetime
 ) -> None:
+    entry = model_run(session, job, "failed", AuditOutcome.SERIOUS_FAILURE, error=problem.text)
     if job.attempts < max_attempts and not problem.lasts:
         detail = f"attempt {job.attempts} of {max_attempts}: {problem.text}"
         move(
             session, job, Step(to=JobState.QUEUED, actor=actor, now=now, detail=detail), worker=None
         )
+        tell(session, entry, now)
         return
     reason = (
         problem.text
@@ -444,6 +458,7 @@ def _end_attempt(
     )
     step = Step(to=JobState.FAILED, actor=actor, now=now, detail=reason)
     move(session, job, step, reason_code=problem.code.value, reason=reason)
+    tell(session, entry, now)
 
 
 def _roles(results: Sequence[NewResult]) -> str:

@@ -1,17 +1,20 @@
 """What destinations have proven: one row for each delivery to one that is asked for proof."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from storage.audit import tell
+from storage.audit_lines import results_line
 from storage.database import Database
 from storage.errors import LeaseLost, NotFound
 from storage.leases import due_anew, end_attempt, extend_lease, is_held, take_statement
-from storage.records import DeliveryRecord, JobRecord, ProofRecord
-from storage.states import DeliveryState, JobState, ProofState
+from storage.records import Addressee, DeliveryRecord, JobRecord, ProofRecord
+from storage.states import AuditEvent, DeliveryState, JobState, ProofState
 from storage.tables import DeliveryRow, JobRow, ProofRow, ResultRow
 from storage.transitions import (
     Step,
@@ -25,10 +28,21 @@ from storage.transitions import (
 
 
 class Proofs:
-    """The proofs of a node; what is proven of all that was asked for makes a job CONFIRMED."""
+    """The proofs of a node; what is proven of all that was asked for makes a job CONFIRMED.
 
-    def __init__(self, database: Database) -> None:
+    Parameters
+    ----------
+    database
+        The job database.
+    addressees
+        What the audit trail calls the destinations, by name.
+    """
+
+    def __init__(
+        self, database: Database, addressees: Mapping[str, Addressee] = MappingProxyType({})
+    ) -> None:
         self._database = database
+        self._addressees = addressees
 
     def claim_due(
         self, owner: str, *, destination: str, lease_s: float, now: datetime
@@ -119,7 +133,13 @@ class Proofs:
             session.flush()
             if job.state is JobState.DELIVERED:
                 confirm_if_proven(session, job, owner, now)
+            self._tell(session, delivery_id, now)
             return record_of(JobRecord, job)
+
+    def _tell(self, session: Session, delivery_id: int, now: datetime, **more: str) -> None:
+        delivery = session.get_one(DeliveryRow, delivery_id)
+        event = AuditEvent.RESULTS_PROVEN
+        tell(session, results_line(session, event, delivery, self._addressees, **more), now)
 
     def attempt_failed(
         self,
@@ -149,6 +169,7 @@ class Proofs:
                 note(
                     session, job, Step(to=job.state, actor=owner, now=now, detail=detail), job.state
                 )
+                self._tell(session, delivery_id, now, error=error)
             return record_of(JobRecord, job)
 
     def get(self, delivery_id: int) -> ProofRecord:

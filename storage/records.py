@@ -44,6 +44,15 @@ class Sender:
     """Of the machine that called; empty where none did."""
 
 
+@dataclass(frozen=True)
+class Addressee:
+    """Whom results are for, as the audit trail names it."""
+
+    ae_title: str
+    address: str
+    """Host and port, or URL."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InstanceRecord:
     """A received instance."""

@@ -17,6 +17,8 @@ from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
 from config.settings import RetentionSettings
+from storage.audit import tell
+from storage.audit_lines import files_removed
 from storage.database import Database
 from storage.errors import FileStoreError
 from storage.files import FileStore
@@ -245,6 +247,8 @@ def _give_up_instances(
     note_series(session, holding.series_uid, ACTOR, detail, now)
     for job in jobs:
         note(session, job, Step(to=job.state, actor=ACTOR, now=now, detail=detail), job.state)
+    removed = {"files": holding.kind.value, "instances": count, "rule": rule}
+    tell(session, files_removed(session, ACTOR, holding.series_uid, **removed), now)
 
 
 def _give_up_results(
@@ -255,6 +259,8 @@ def _give_up_results(
     detail = f"results removed, {_amount(holding.size_bytes)}: {rule}"
     note(session, job, Step(to=job.state, actor=ACTOR, now=now, detail=detail), job.state)
     note_series(session, job.series_uid, ACTOR, f"job {job.id}: {detail}", now)
+    removed = {"files": holding.kind.value, "job": job.id, "rule": rule}
+    tell(session, files_removed(session, ACTOR, job.series_uid, **removed), now)
 
 
 def _leaving() -> ColumnElement[bool]:

@@ -110,6 +110,11 @@ def tidy(text: str) -> str:
             "| SEG | 77 | a \\| b |",
             "| 9100 |",
         ),
+        (
+            {"audit": {"syslog": {"host": "logs.example"}}},
+            "they go to logs.example, port 6514, by tls",
+            "SYSLOG-TLS (PS3.15 A.6) | option",
+        ),
         ({"results": {"report_rejected": False}}, "they give no object", "There is an answer"),
         ({"retention": {"max_gb": 5}}, "| `retention.max_gb` | `5` |", "forever in this"),
         ({"pull": {"max_studies": 3}}, "at most 3 studies", "at most 20 studies"),

@@ -7,9 +7,10 @@ import pytest
 from typer.main import get_command
 
 from dicom_io.errors import RejectionReason
+from node.audit_message import KINDS
 from node.cli import app
 from node.dimse_status import DimseStatus
-from storage.states import JOB_TRANSITIONS
+from storage.states import JOB_TRANSITIONS, AuditEvent
 
 TOP = Path(__file__).parents[2]
 DOCS = TOP / "docs"
@@ -28,6 +29,15 @@ def test_each_rejection_reason_is_in_the_table():
 @pytest.mark.parametrize("status", [s for s in DimseStatus if s is not DimseStatus.SUCCESS])
 def test_each_failure_status_is_in_the_table(status: DimseStatus):
     assert f"0x{status:04X}" in page("reference/refusals.md")
+
+
+def test_each_event_of_the_audit_trail_is_in_the_table_with_its_message():
+    text = page("reference/audit.md")
+    for event, kind in KINDS.items():
+        [row] = re.findall(rf"^\| `{event.value}` \|.*$", text, re.MULTILINE)
+        for code in filter(None, (kind.event, kind.type)):
+            assert f"{code.value} {code.meaning}" in row
+    assert set(KINDS) == set(AuditEvent)
 
 
 def test_each_transition_is_in_the_table():

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 from config import Settings
-from storage.database import upgrade_database
+from storage.audit import AuditTrail
+from storage.database import open_database, upgrade_database
+from storage.states import AuditEvent, AuditOutcome
 
 BROKEN_WORKER = """
 import sys
@@ -35,3 +37,11 @@ def test_a_role_that_fails_does_not_live_on_as_a_heartbeat(tmp_path: Path):
     )
     assert done.returncode == 1
     assert "disk full" in done.stderr
+    with open_database(Settings(data_dir=tmp_path).database_url) as database:
+        started, stopped = AuditTrail(database).read()
+    assert (started.event, started.actor) == (AuditEvent.NODE_STARTED, "worker")
+    assert (stopped.event, stopped.outcome) == (
+        AuditEvent.NODE_STOPPED,
+        AuditOutcome.MAJOR_FAILURE,
+    )
+    assert "disk full" in stopped.detail["error"]

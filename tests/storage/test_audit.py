@@ -79,6 +79,20 @@ def test_a_change_in_spite_of_that_is_found(
     assert found.id == broken
 
 
+def test_the_whole_trail_is_read_in_parts(trail: AuditTrail, moment: Any) -> None:
+    for second in range(4):
+        trail.append(login(), moment(second))
+    assert [line.id for line in trail.read(since=moment(1), until=moment(3))] == [2, 3]
+    assert trail.last_id() == 4
+
+
+def test_text_that_no_database_takes(trail: AuditTrail, moment: Any) -> None:
+    trail.append(login("user:\ud800\0", detail={"file": "\udcff.dcm"}), moment(0))
+    [line] = trail.read()
+    assert (line.actor, line.detail) == ("user:?\ufffd", {"file": "?.dcm"})
+    assert trail.find_break() is None
+
+
 def test_failures_are_counted(trail: AuditTrail, moment: Any) -> None:
     wrong = AuditOutcome.MINOR_FAILURE
     trail.append(login(outcome=wrong, address="10.0.0.7"), moment(0))
