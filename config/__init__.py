@@ -1,5 +1,6 @@
 """The settings tree: one TOML file, environment over it, command line over both."""
 
+from config.alerts import AlertSettings, MailSecurity, MailSettings, WebhookSettings
 from config.errors import SettingsError
 from config.inference import ClusteringSettings, InferenceSettings, TumorCluster, TumorEngine
 from config.loader import LoadedSettings, load_settings
@@ -28,6 +29,7 @@ from config.settings import (
 from config.web import WebSettings
 
 __all__ = [
+    "AlertSettings",
     "AnyPeer",
     "ClusteringSettings",
     "DatabaseSettings",
@@ -35,6 +37,8 @@ __all__ = [
     "InferenceSettings",
     "LoadedSettings",
     "LogSettings",
+    "MailSecurity",
+    "MailSettings",
     "NodeSettings",
     "PeerRole",
     "PeerSettings",
@@ -55,5 +59,6 @@ __all__ = [
     "TumorEngine",
     "WebPeerSettings",
     "WebSettings",
+    "WebhookSettings",
     "load_settings",
 ]

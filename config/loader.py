@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
+from config.alerts import AlertSettings
 from config.errors import SettingsError
 from config.network import AnyPeer, PeerSettings, TlsSettings, WebPeerSettings
 from config.settings import Settings
@@ -203,6 +204,7 @@ def _anchor(settings: Settings, base: Path) -> Settings:
             "peers": {name: _anchor_peer(peer, base) for name, peer in settings.peers.items()},
             "node": settings.node.model_copy(update={"tls": _anchor_tls(settings.node.tls, base)}),
             "inference": settings.inference.model_copy(update={"model": model}),
+            "alerts": _anchor_alerts(settings.alerts, base),
         }
     )
 
@@ -218,3 +220,13 @@ def _anchor_peer(peer: AnyPeer, base: Path) -> AnyPeer:
     if isinstance(peer, PeerSettings) or peer.authorities is None:
         return peer
     return peer.model_copy(update={"authorities": base / peer.authorities})
+
+
+def _anchor_alerts(alerts: AlertSettings, base: Path) -> AlertSettings:
+    ways = {"mail": alerts.mail, "webhook": alerts.webhook}
+    anchored = {
+        name: way.model_copy(update={"authorities": base / way.authorities})
+        for name, way in ways.items()
+        if way is not None and way.authorities is not None
+    }
+    return alerts.model_copy(update=anchored)

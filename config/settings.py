@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.alerts import AlertSettings
 from config.inference import InferenceSettings, TumorEngine
 from config.network import (
     AnyPeer,
@@ -175,6 +176,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
+    alerts: AlertSettings = AlertSettings()
     database: DatabaseSettings = DatabaseSettings()
     log: LogSettings = LogSettings()
 

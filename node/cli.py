@@ -15,6 +15,7 @@ import typer
 
 from config import Retrieval, SettingsError, TumorEngine
 from node.cli_admin import config_app, jobs_app, model_app, rules_app
+from node.cli_alerts import alerts_app
 from node.cli_cluster import cluster
 from node.cli_commission import commission
 from node.cli_db import db_app
@@ -47,6 +48,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
 app.add_typer(users_app, name="users")
+app.add_typer(alerts_app, name="alerts")
 app.command()(cluster)
 app.command()(commission)
 

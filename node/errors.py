@@ -8,6 +8,7 @@ NodeError
 |-- NodeStopped
 |-- WrongModel
 |-- JobPutBack
+|-- AlertNotTaken
 `-- WrongCall
     |-- UnusableInput
     |-- UnknownPeer
@@ -109,6 +110,10 @@ class WrongModel(NodeError):
 
 class UnusableTls(WrongCall):
     """Certificate, key or authorities cannot be used."""
+
+
+class AlertNotTaken(NodeError):
+    """Mail server or webhook did not take an alert."""
 
 
 class JobPutBack(NodeError):

@@ -1,4 +1,4 @@
-"""The ticks: settle, count, recover, deliver, prove, poll, clean; the rare ones are elsewhere.
+"""The ticks: settle, count, recover, deliver, prove, poll, clean, tell; the rare are elsewhere.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -27,6 +27,7 @@ from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
 from inference.identity import identify
 from inference.manifest import ModelIdentity
+from node.alarm import Alarm
 from node.clock import ClockWatch, utc_now
 from node.counter import Counter
 from node.deliverer import Attempt, send_results
@@ -77,6 +78,7 @@ class Scheduler:
         self._services = services
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._prover = Prover(services, self._owner)
+        self._alarm = Alarm(services, self._owner)
         self._pollers: list[Poller] = []
         self._patience = _patience(services.settings)
         self._counters = [
@@ -95,7 +97,7 @@ class Scheduler:
         ]
         janitor = Janitor(self._services, self._owner, stop)
         asking = len(self._pollers) + len(self._counters)
-        threads = 5 + 2 * len(settings.destinations) + asking
+        threads = 6 + 2 * len(settings.destinations) + asking
         clock = BackgroundScheduler(
             timezone="UTC",
             executors={"default": ThreadPoolExecutor(threads)},
@@ -112,6 +114,8 @@ class Scheduler:
         for tick in (janitor.retain, janitor.sweep):
             # It looks whether it is due; soon, because another node's process may have died at it.
             add(tick, settings.queue.lease_s)
+        if settings.alerts.are_sent:
+            add(self._alarm.tick, self._alarm.period_s)
         for name in settings.destinations:
             # One tick a destination: a dead one holds up nobody else.
             add(partial(self.deliver, name), TICK_S)
@@ -138,6 +142,7 @@ class Scheduler:
         """Say what goes wrong outside of any job; empty where nothing does."""
         troubles = [one.trouble for one in self._pollers]
         troubles += [one.trouble for one in self._counters]
+        troubles.append(self._alarm.trouble)
         return "; ".join(filter(None, troubles))
 
     def settle(self) -> None:
