@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from config import TlsSettings
 from node.alert_kinds import AlertKind
 from node.alert_notice import duration
 from node.errors import UnusableTls
 from node.health import alive_roles, free_space
 from node.roles import Role
 from node.services import Services
-from node.tls import read_certificate
+from node.tls import read_expiry
 from storage.records import AlertFinding
 from storage.states import DeliveryState, FailureCode, JobState, Work
 
@@ -113,12 +112,11 @@ def _look_at_given_up_deliveries(services: Services, now: datetime) -> Iterator[
 def _look_at_certificates(services: Services, now: datetime) -> Iterator[AlertFinding]:
     settings = services.settings
     limit = timedelta(days=settings.alerts.certificate_days)
-    ours: dict[str, TlsSettings | None] = {"node.tls": settings.node.tls}
-    for section, tls in ours.items():
+    for section, tls in (("node.tls", settings.node.tls), ("web.tls", settings.web.tls)):
         if tls is None:
             continue
         try:
-            left = (ends_at := read_certificate(tls).ends_at) - now
+            left = (ends_at := read_expiry(section, tls.certificate, tls.key)) - now
         except UnusableTls as error:
             message = f"It cannot be used: {error}."
         else:

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from doubles import MODEL, Held
 from told_people import Hook, MailServer
 
 from config import RuleAction, Settings
+from dicom_io.description import SeriesDescription
 from dicom_io.rules import Decision
 from node.alarm import Alarm
 from node.alert_kinds import KINDS, AlertKind
@@ -26,7 +27,7 @@ from node.scheduler import Scheduler
 from node.services import open_services
 from node.watchman import Watchman
 from storage.errors import DatabaseError
-from storage.records import NewJob, NewResult, Problem, SeriesDescription
+from storage.records import NewJob, NewResult, Problem
 from storage.states import FailureCode, Work
 
 PEERS = {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "roles": ["destination"]}}
@@ -242,6 +243,10 @@ def test_a_certificate_that_ends(
         r"The certificate of \[node.tls\] ends on \d{4}-\d\d-\d\d, in (29|30) days.", found.message
     )
     early = now - timedelta(days=11)
+    web = {"certificate": ours.certificate, "key": ours.key}
+    settings = Settings(**held.services.settings.model_dump() | {"node": {}, "web": {"tls": web}})
+    [found] = find_alerts(replace(held.services, settings=settings), now)
+    assert (found.kind, found.subject) == ("certificate-expiring", "web.tls")
     assert not [one for one in find_alerts(held.services, early) if "certif" in one.kind]
     ours.key.unlink()
     [found] = find_alerts(held.services, now)
