@@ -1,5 +1,6 @@
 """The settings tree: one TOML file, environment over it, command line over both."""
 
+from config.alerts import AlertSettings, MailSecurity, MailSettings, WebhookSettings
 from config.audit import AuditSettings, SyslogSettings, SyslogTransport
 from config.errors import SettingsError
 from config.inference import ClusteringSettings, InferenceSettings, TumorCluster, TumorEngine
@@ -30,6 +31,7 @@ from config.settings import (
 from config.web import WebSettings
 
 __all__ = [
+    "AlertSettings",
     "AnyPeer",
     "AuditSettings",
     "ClusteringSettings",
@@ -38,6 +40,8 @@ __all__ = [
     "InferenceSettings",
     "LoadedSettings",
     "LogSettings",
+    "MailSecurity",
+    "MailSettings",
     "NodeSettings",
     "PeerRole",
     "PeerSettings",
@@ -61,5 +65,6 @@ __all__ = [
     "TumorEngine",
     "WebPeerSettings",
     "WebSettings",
+    "WebhookSettings",
     "load_settings",
 ]

@@ -12,9 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
-from config.audit import AuditSettings
 from config.errors import SettingsError
-from config.network import AnyPeer, PeerSettings, TlsSettings, WebPeerSettings
+from config.network import PeerSettings, WebPeerSettings
 from config.settings import Settings
 
 ENV_PREFIX = "HEPAR_"
@@ -195,35 +194,20 @@ def _hint(word: str, known: typing.Iterable[str], *, prefix: str) -> str:
 
 def _anchor(settings: Settings, base: Path) -> Settings:
     """Make relative paths absolute; a bare model name is not a path."""
+    anchored: Settings = _anchor_paths(settings, base)
     model = settings.inference.model
     if "/" in model or "\\" in model:
-        model = str(base / model)
-    return settings.model_copy(
-        update={
-            "data_dir": base / settings.data_dir,
-            "peers": {name: _anchor_peer(peer, base) for name, peer in settings.peers.items()},
-            "node": settings.node.model_copy(update={"tls": _anchor_tls(settings.node.tls, base)}),
-            "inference": settings.inference.model_copy(update={"model": model}),
-            "audit": _anchor_audit(settings.audit, base),
-        }
-    )
+        inference = anchored.inference.model_copy(update={"model": str(base / model)})
+        return anchored.model_copy(update={"inference": inference})
+    return anchored
 
 
-def _anchor_audit(audit: AuditSettings, base: Path) -> AuditSettings:
-    if audit.syslog is None or audit.syslog.authorities is None:
-        return audit
-    syslog = audit.syslog.model_copy(update={"authorities": base / audit.syslog.authorities})
-    return audit.model_copy(update={"syslog": syslog})
-
-
-def _anchor_tls(tls: TlsSettings | None, base: Path) -> TlsSettings | None:
-    if tls is None:
-        return None
-    files = {name: base / getattr(tls, name) for name in ("certificate", "key", "authorities")}
-    return tls.model_copy(update=files)
-
-
-def _anchor_peer(peer: AnyPeer, base: Path) -> AnyPeer:
-    if isinstance(peer, PeerSettings) or peer.authorities is None:
-        return peer
-    return peer.model_copy(update={"authorities": base / peer.authorities})
+def _anchor_paths(value: Any, base: Path) -> Any:
+    """Make each path absolute in a value of the settings, however deep it lies."""
+    if isinstance(value, Path):
+        return base / value
+    if isinstance(value, dict):
+        return {key: _anchor_paths(one, base) for key, one in value.items()}
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _anchor_paths(one, base) for name, one in value})
+    return value

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.alerts import AlertSettings
 from config.audit import AuditSettings
 from config.inference import InferenceSettings, TumorEngine
 from config.network import (
@@ -178,6 +179,7 @@ class Settings(BaseSettings):
     pull: PullSettings = PullSettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
+    alerts: AlertSettings = AlertSettings()
     database: DatabaseSettings = DatabaseSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()

@@ -14,6 +14,7 @@ import typer
 
 from config import SettingsError, TumorEngine
 from node.cli_admin import config_app, jobs_app, rules_app
+from node.cli_alerts import alerts_app
 from node.cli_audit import audit_app
 from node.cli_cluster import cluster
 from node.cli_commission import commission
@@ -52,6 +53,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
 app.add_typer(users_app, name="users")
 app.add_typer(audit_app, name="audit")
+app.add_typer(alerts_app, name="alerts")
 app.command()(cluster)
 app.command()(commission)
 app.command()(query)

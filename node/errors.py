@@ -10,6 +10,7 @@ NodeError
 |-- MissingModel
 |-- ModelRefused
 |-- JobPutBack
+|-- AlertNotTaken
 `-- WrongCall
     |-- UnusableInput
     |-- UnusableValue
@@ -138,6 +139,10 @@ class ModelRefused(NodeError):
 
 class UnusableTls(WrongCall):
     """Certificate, key or authorities cannot be used."""
+
+
+class AlertNotTaken(NodeError):
+    """Mail server or webhook did not take an alert."""
 
 
 class JobPutBack(NodeError):

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from config import Settings
@@ -77,25 +77,43 @@ def check_ready(settings: Settings) -> Iterator[Check]:
     yield from _check_roles(beats, Verdict.BAD)
 
 
-def check_disk(settings: Settings) -> Check:
-    """Check that instances are not refused for want of space."""
+@dataclass(frozen=True, kw_only=True)
+class FreeSpace:
+    """Room for what comes."""
+
+    free_bytes: int
+    least_bytes: int
+    """With less, instances are refused."""
+
+
+def free_space(settings: Settings) -> FreeSpace:
+    """Look at the disk of the data folder, also of one that is yet to be made."""
     folder = settings.data_dir
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    least = settings.receive.min_free_bytes
+    return FreeSpace(free_bytes=free, least_bytes=settings.receive.min_free_bytes)
+
+
+def check_disk(settings: Settings) -> Check:
+    """Check that instances are not refused for want of space."""
+    space = free_space(settings)
     return Check(
         name="disk",
-        verdict=Verdict.BAD if free < least else Verdict.GOOD,
-        detail=f"{free / 1e9:.1f} GB free for {settings.data_dir}",
-        limit=f"at least {least / 1e9:g} GB",
+        verdict=Verdict.BAD if space.free_bytes < space.least_bytes else Verdict.GOOD,
+        detail=f"{space.free_bytes / 1e9:.1f} GB free for {settings.data_dir}",
+        limit=f"at least {space.least_bytes / 1e9:g} GB",
     )
 
 
-def _check_roles(beats: Collection[RoleBeat], down: Verdict) -> Iterator[Check]:
-    now = utc_now()
+def alive_roles(beats: Collection[RoleBeat], now: datetime) -> dict[str, str]:
+    """Give the roles that have given a sign of life lately, and what each said."""
     # One from the future is older than the clock, which was set back since.
-    alive = {beat.role: beat.detail for beat in beats if abs(now - beat.beat_at) < DEAD_AFTER}
+    return {beat.role: beat.detail for beat in beats if abs(now - beat.beat_at) < DEAD_AFTER}
+
+
+def _check_roles(beats: Collection[RoleBeat], down: Verdict) -> Iterator[Check]:
+    alive = alive_roles(beats, utc_now())
     for role in Role:
         verdict, detail = down, "not running; `hepar serve` starts it"
         if role.value in alive:

@@ -59,11 +59,11 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
     from storage.states import AuditEvent
 
     set_up_logging(settings.log, role=role.value)
-    stop = threading.Event()
+    stop, orphaned = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if supervised:
-        threading.Thread(target=_stop_with_supervisor, args=(stop,), daemon=True).start()
+        threading.Thread(target=_stop_with_supervisor, args=(stop, orphaned), daemon=True).start()
     services = open_services(settings)
     logger.info("role starts", extra={"action": "start", "pid": os.getpid()})
     _tell_audit(services, role, AuditEvent.NODE_STARTED)
@@ -74,6 +74,8 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
         # Else the signs of life would go on, and nobody would start the role again.
         stop.set()
         _tell_audit(services, role, AuditEvent.NODE_STOPPED, sys.exception())
+    if orphaned.is_set() and role is Role.SCHEDULER:
+        _tell_of_lost_supervisor(settings)
     logger.info("role stopped", extra={"action": "stop"})
 
 
@@ -94,10 +96,21 @@ def _tell_audit(
     write_line(services.audit, entry)
 
 
-def _stop_with_supervisor(stop: threading.Event) -> None:
+def _stop_with_supervisor(stop: threading.Event, orphaned: threading.Event) -> None:
     """Block until the supervisor's end of the pipe closes, however it ended."""
     os.read(sys.stdin.fileno(), 1)
+    if not stop.is_set():
+        orphaned.set()
     stop.set()
+
+
+def _tell_of_lost_supervisor(settings: Settings) -> None:
+    """Tell in place of the supervisor, which was killed, that the node stops."""
+    from node.watchman import Watchman
+
+    watchman = Watchman(settings)
+    watchman.node_stops("stops: `hepar serve` was killed")
+    watchman.close()
 
 
 def _beat(

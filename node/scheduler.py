@@ -1,4 +1,4 @@
-"""The ticks: settle, count, recover, deliver, prove, poll, retrieve, clean; see also the janitor.
+"""The ticks: what the node does again and again, for itself and with each peer.
 
 APScheduler is only the clock (memory store, one instance of a tick at a time, missed ticks run
 together): all work that must survive is rows.
@@ -27,6 +27,7 @@ from dicom_io.errors import DicomIOError
 from dicom_io.headers import read_attributes
 from dicom_io.rules import Decision, decide
 from inference.identity import identify
+from node.alarm import Alarm
 from node.audit_forwarder import Forwarder
 from node.auditing import Tally
 from node.clock import ClockWatch, utc_now
@@ -99,7 +100,8 @@ class Scheduler:
         self._patience = _patience(services.settings)
         self._forwarder = Forwarder(services, self._owner)
         self._queries = Tally(services.audit, QUERIES_S)
-        self._troubled: list[Troubled] = [self._forwarder]
+        self._alarm = Alarm(services, self._owner)
+        self._troubled: list[Troubled] = [self._forwarder, self._alarm]
         self._model = identify(located(services.settings))
         self._clock = ClockWatch()
         self._stop = threading.Event()
@@ -131,6 +133,8 @@ class Scheduler:
         yield self._queries.flush, FORWARD_S
         if settings.audit.syslog is not None:
             yield self._forwarder.forward, FORWARD_S
+        if settings.alerts.are_sent:
+            yield self._alarm.tick, self._alarm.period_s
         janitor = Janitor(self._services, self._owner, self._stop)
         for tick in (janitor.retain, janitor.sweep, self._forwarder.check):
             # It looks whether it is due; soon, because another node's process may have died at it.

@@ -5,6 +5,7 @@ from typing import Self
 
 from config import Settings
 from node.metrics import Metrics
+from storage.alerts import Alerts
 from storage.audit import AuditTrail
 from storage.catalog import Catalog
 from storage.database import Database, open_database
@@ -48,6 +49,7 @@ class Services:
     pauses: Pauses
     users: Users
     audit: AuditTrail
+    alerts: Alerts
     metrics: Metrics
     """Of this process."""
 
@@ -89,5 +91,6 @@ def open_services(settings: Settings) -> Services:
         pauses=Pauses(database),
         users=Users(database),
         audit=AuditTrail(database),
+        alerts=Alerts(database),
         metrics=Metrics(),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from config import Settings
 from node.roles import Role
+from node.watchman import Watchman
 from storage.database import open_database, upgrade_database
 from storage.errors import DatabaseDamaged, DatabaseError
 
@@ -39,16 +40,16 @@ class _Child:
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE)
         self.started_at = time.monotonic()
 
-    def watch(self) -> None:
-        """Start the process when it is due, and notice when it has died."""
+    def watch(self) -> int | None:
+        """Start the process when it is due; give its exit code when it has died."""
         now = time.monotonic()
         if self.process is None:
             if now >= self.start_after:
                 self.start()
-            return
+            return None
         code = self.process.poll()
         if code is None:
-            return
+            return None
         healthy = now - self.started_at > HEALTHY_AFTER_S
         self.pause_s = FIRST_PAUSE_S if healthy else min(self.pause_s * 2, MAX_PAUSE_S)
         self.start_after = now + self.pause_s
@@ -57,6 +58,7 @@ class _Child:
             "role died and is started again",
             extra={"action": "restart", "child": self.name, "code": code, "in_s": self.pause_s},
         )
+        return code
 
 
 @dataclass(kw_only=True)
@@ -81,11 +83,16 @@ class Supervisor:
             signal.signal(number, lambda *_: self.stop.set())
         self._prepare_database()
         children = [child for role in self.roles for child in self._children(role)]
+        watchman = Watchman(self.settings)
         while not self.stop.is_set():
             for child in children:
-                child.watch()
+                if (code := child.watch()) is not None:
+                    watchman.role_died(child.name, code)
             self.stop.wait(WATCH_S)
+        # Told meanwhile, because whoever stops us may not wait for long.
+        watchman.node_stops("is being stopped")
         _stop_all([child.process for child in children if child.process is not None])
+        watchman.close()
 
     def _prepare_database(self) -> None:
         """Upgrade our own SQLite file; a database that was named must have our schema.

@@ -7,6 +7,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from config import PeerTls, TlsSettings
 from node.errors import UnusableTls
@@ -71,16 +72,42 @@ def read_certificate(settings: TlsSettings) -> Certificate:
         _shake_hands(client, server)
     except ssl.SSLCertVerificationError as error:
         mistrust = error.verify_message
+    ends_at = read_expiry("node.tls", settings.certificate, settings.key)
+    return Certificate(ends_at=ends_at, mistrust=mistrust)
+
+
+def read_expiry(section: str, certificate: Path, key: Path) -> datetime:
+    """Read when a certificate of ours ends.
+
+    Parameters
+    ----------
+    section
+        Of the settings that name it.
+    certificate, key
+        PEM files.
+
+    Raises
+    ------
+    UnusableTls
+        It is not valid now, or a file cannot be used.
+    """
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
     # Who trusts the certificate itself is told what stands in it.
-    client.load_verify_locations(settings.certificate)
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        server.load_cert_chain(certificate, key)
+        client.load_verify_locations(certificate)
+    except (OSError, ssl.SSLError) as error:
+        message = f"certificate {certificate} and key {key} of [{section}] cannot be used: {error}"
+        raise UnusableTls(message) from error
     try:
         ends = _shake_hands(client, server)
     except ssl.SSLCertVerificationError as error:
-        message = f"certificate {settings.certificate} of [node.tls]: {error.verify_message}"
+        message = f"certificate {certificate} of [{section}]: {error.verify_message}"
         raise UnusableTls(message) from error
-    ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC)
-    return Certificate(ends_at=ends_at, mistrust=mistrust)
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC)
 
 
 def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> str:

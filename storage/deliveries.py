@@ -1,6 +1,6 @@
 """The deliveries of results: one row a job and destination, each with its own fate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
@@ -199,6 +199,20 @@ class Deliveries:
         statement = select(*key, func.count()).group_by(*key)
         with self._database.read() as session:
             return {(row[0], row[1]): row[2] for row in session.execute(statement)}
+
+    def count_given_up(self, destinations: Collection[str], since: datetime) -> dict[str, int]:
+        """Count the deliveries that were given up since a time and still are, by destination."""
+        statement = (
+            select(DeliveryRow.destination, func.count())
+            .where(
+                DeliveryRow.destination.in_(destinations),
+                DeliveryRow.state == DeliveryState.FAILED,
+                DeliveryRow.updated_at >= since,
+            )
+            .group_by(DeliveryRow.destination)
+        )
+        with self._database.read() as session:
+            return {row[0]: row[1] for row in session.execute(statement)}
 
     def oldest_pending(self) -> dict[str, datetime]:
         """Give, by destination, when the oldest pending delivery was first tried, or was due."""

@@ -327,6 +327,16 @@ class Jobs:
         with self._database.read() as session:
             return {row[0]: row[1] for row in session.execute(statement)}
 
+    def count_failed(self, since: datetime) -> dict[str, int]:
+        """Count the jobs that have FAILED since a time and still are, by reason code."""
+        statement = (
+            select(JobRow.reason_code, func.count())
+            .where(JobRow.state == JobState.FAILED, JobRow.updated_at >= since)
+            .group_by(JobRow.reason_code)
+        )
+        with self._database.read() as session:
+            return {row[0] or "": row[1] for row in session.execute(statement)}
+
     def events(self, job_id: int) -> list[JobEvent]:
         """List the history of a job, the oldest first."""
         statement = select(JobEventRow).filter_by(job_id=job_id).order_by(JobEventRow.id)

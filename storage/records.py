@@ -387,6 +387,29 @@ class Pause:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlertFinding:
+    """Something that is wrong; its text holds no patient data."""
+
+    kind: str
+    subject: str
+    """What is concerned, as the name of a destination."""
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertRecord(AlertFinding):
+    """Something that is or was wrong, and what people were told of it."""
+
+    raised_at: datetime
+    seen_at: datetime
+    """When it was last found to be wrong."""
+    told_at: datetime | None
+    """When people were last told; never before `raised_at`."""
+    cleared_at: datetime | None
+    """When it was found to be over; none while it is not."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class UserRecord:
     """A person, or a program, that may use the pages and the API."""
 

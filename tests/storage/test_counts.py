@@ -1,6 +1,7 @@
 """What is counted at each scrape of the metrics."""
 
 from storage.open_series import Patience, Waiting
+from storage.records import Problem
 from storage.states import DeliveryState, JobState, ProofState
 
 
@@ -35,6 +36,23 @@ def test_a_delivery_waits_since_it_was_due_and_fails_since_it_was_tried(node, mo
         ("other", DeliveryState.DELIVERED): 1,
     }
     assert node.proofs.count_by_state() == {ProofState.WAITING: 1}
+
+
+def test_what_has_failed_lately_and_still_has(node, moment):
+    given_up = node.produced(("pacs", "other"))
+    for name in ("pacs", "other"):
+        delivery = node.claim(name)
+        node.deliveries.attempt_failed(delivery.id, "s1", "no", None, moment(41))
+    job = node.running("1.1", second=50)
+    node.jobs.fail_attempt(job.id, "w1", Problem("out of memory"), 1, moment(60))
+    both = {"ATTEMPTS_USED_UP": 1, "DELIVERY_GIVEN_UP": 1}
+    assert node.jobs.count_failed(moment(41)) == both
+    assert node.jobs.count_failed(moment(42)) == {"ATTEMPTS_USED_UP": 1}
+    assert node.deliveries.count_given_up(["pacs"], moment(41)) == {"pacs": 1}
+    assert node.deliveries.count_given_up(["pacs"], moment(42)) == {}
+    node.jobs.retry(given_up.id, "user:anna", moment(43))
+    assert node.deliveries.count_given_up(["pacs", "other"], moment(0)) == {}
+    assert node.jobs.count_failed(moment(0)) == {"ATTEMPTS_USED_UP": 1}
 
 
 def test_what_is_sent_again_after_long_is_not_old(node, moment):
