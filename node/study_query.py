@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from config import AnyPeer
+from dicom_io.description import describe
 from dicom_io.errors import InvalidUid
 from dicom_io.headers import check_uid
-from dicom_io.page_source import describe_instance
 from dicom_io.values import read_count, read_text, read_texts
 from node.errors import NodeError, PeerRefused, TooMany, UnusableList
 from node.exchange import find
@@ -142,7 +142,7 @@ def _ask(services: Services, peer: AnyPeer, key: RetrievalKey, value: str) -> An
 
 
 def _describe(peer: AnyPeer, match: Dataset) -> ListedStudy:
-    told = describe_instance(match)
+    told = describe(match)
     try:
         # Nothing, or a wildcard, would ask for the series of an archive.
         study_uid = check_uid(read_text(match, "StudyInstanceUID"))
