@@ -17,6 +17,7 @@ from config import Retrieval, SettingsError, TumorEngine
 from node.cli_admin import config_app, jobs_app, model_app, rules_app
 from node.cli_cluster import cluster
 from node.cli_commission import commission
+from node.cli_control import resume, status, suspend
 from node.cli_db import db_app
 from node.cli_options import (
     ConfigOption,
@@ -47,6 +48,9 @@ app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
 app.command()(cluster)
 app.command()(commission)
+app.command()(status)
+app.command()(suspend)
+app.command()(resume)
 
 
 def _print_version(*, wanted: bool) -> None:

@@ -233,8 +233,8 @@ class Catalog:
             digest = content_digest(session, series.series_uid)
             row = session.get_one(SeriesRow, series.series_uid, populate_existing=True)
             row.content_digest = digest
-            for name, text in asdict(described).items() if described else ():
-                setattr(row, name, text)
+            if described is not None:
+                _describe(row, described)
             made = None if job is None else enqueue_job(session, row, digest, job, now)
             if not count_removed(session, series.series_uid):
                 if row.removed_at is not None:
@@ -242,6 +242,14 @@ class Catalog:
                     note_series(session, row.series_uid, _ACTOR, "its files have come again", now)
                 supersede_jobs(session, row, made, now)
             return made
+
+
+def _describe(row: SeriesRow, described: SeriesDescription) -> None:
+    for name, text in asdict(described).items():
+        setattr(row, name, text)
+    row.patient_id_key = described.patient_id
+    row.patient_name_key = described.patient_name
+    row.accession_number_key = described.accession_number
 
 
 def _series_values(header: InstanceHeader, sender: Sender, now: datetime) -> dict[str, object]:
