@@ -90,8 +90,7 @@ class SearchText(PlainText):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
         """Give the type of the column."""
-        collation = "C" if dialect.name == "postgresql" else None
-        return dialect.type_descriptor(Text(collation=collation))
+        return Text(collation="C" if dialect.name == "postgresql" else None)
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Fold the text."""
