@@ -369,7 +369,7 @@ class DeliveryRow(LeasedRow):
         # What is not done, for all destinations; those that are done stay.
         Index(
             "ix_delivery_pending",
-            "next_attempt_at",
+            "job_id",
             sqlite_where=text("state = 'PENDING'"),
             postgresql_where=text("state = 'PENDING'"),
         ),

@@ -46,7 +46,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_delivery_pending",
         "delivery",
-        ["next_attempt_at"],
+        ["job_id"],
         sqlite_where=pending,
         postgresql_where=pending,
     )
