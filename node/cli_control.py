@@ -11,7 +11,7 @@ from rich.live import Live
 
 from node.cli_options import ConfigOption, JsonOption, SetOption, open_stores
 from node.console import describe_state, make_table, out, print_json
-from storage.states import Work
+from storage.states import JobState, Work
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -118,7 +118,7 @@ def _blocks(situation: "Situation") -> Iterator[RenderableType]:
             for one in situation.series
         ],
     )
-    queued = sum(count for state, count in overview.job_counts.items() if state.value == "QUEUED")
+    queued = overview.job_counts.get(JobState.QUEUED, 0)
     yield make_table(
         _title("Queued", len(overview.queued), queued),
         ["job", "series", "from", "since (UTC)", "why"],
