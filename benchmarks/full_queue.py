@@ -37,6 +37,7 @@ from node.scp import Receiver
 from node.services import Services, open_services
 from storage.database import upgrade_database
 from storage.open_series import Patience
+from storage.records import Sender
 
 CLAIMED = 5
 """Rounds of each step, and so jobs that are claimed while that is timed."""
@@ -232,7 +233,7 @@ def _ingest(ingest: Ingest, ds: Dataset) -> None:
         buffer.getvalue(),
         sop_class_uid=str(ds.SOPClassUID),
         sop_instance_uid=str(ds.SOPInstanceUID),
-        ae_title=SENDER,
+        sender=Sender(SENDER),
     )
 
 

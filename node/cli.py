@@ -18,6 +18,7 @@ from node.cli_alerts import alerts_app
 from node.cli_audit import audit_app
 from node.cli_cluster import cluster
 from node.cli_commission import commission
+from node.cli_control import resume, status, suspend
 from node.cli_db import db_app
 from node.cli_models import model_app, reprocess_jobs
 from node.cli_options import (
@@ -58,6 +59,9 @@ app.command()(cluster)
 app.command()(commission)
 app.command()(query)
 app.command()(pull)
+app.command()(status)
+app.command()(suspend)
+app.command()(resume)
 
 
 def _print_version(*, wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +22,20 @@ from node.cli_options import (
     tell_audit,
 )
 from node.clock import utc_now
-from node.console import out, print_checks, print_json, print_measurements, print_table
+from node.console import (
+    describe_state,
+    out,
+    print_checks,
+    print_json,
+    print_measurements,
+    print_table,
+)
+from storage.job_query import JobQuery, JobSort
 from storage.states import AuditEvent, JobState
 
 if TYPE_CHECKING:
     from node.services import Services
+    from storage.job_query import JobHit
     from storage.records import JobRecord, ResultRecord
 
 jobs_app = typer.Typer(help="The job database.", no_args_is_help=True)
@@ -36,6 +46,19 @@ JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the
 
 
 _JOB_COLUMNS = ["job", "state", "series", "model", "attempts", "created (UTC)", "doubts", "reason"]
+_HIT_COLUMNS = [
+    "job",
+    "state",
+    "patient ID",
+    "accession",
+    "from",
+    "series",
+    "attempts",
+    "created (UTC)",
+    "doubts",
+    "reason",
+]
+_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 def _actor() -> str:
@@ -50,20 +73,87 @@ def _tell_of_action(services: "Services", action: str, job: "JobRecord", **more:
 
 @jobs_app.command("list")
 def list_jobs(
-    state: Annotated[
-        list[JobState] | None, typer.Option("--state", help="Only jobs in this state.")
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            help="What begins the patient ID or accession number, or the UID of study or series."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    patient: Annotated[
+        str, typer.Option("--patient", help="Patient ID, or what it begins with.")
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="What the patient's name begins with: Doe, or Doe^John.")
+    ] = "",
+    accession: Annotated[
+        str, typer.Option("--accession", help="Accession number, or what it begins with.")
+    ] = "",
+    study: Annotated[str, typer.Option("--study", help="Study instance UID.")] = "",
+    series: Annotated[str, typer.Option("--series", help="Series instance UID.")] = "",
+    state: Annotated[
+        list[JobState] | None,
+        typer.Option("--state", help="Only jobs in this state; may be repeated."),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--from", help="Peer that sent the series, or its AE title.")
+    ] = "",
+    to: Annotated[str, typer.Option("--to", help="Destination of the results.")] = "",
+    rule: Annotated[str, typer.Option("--rule", help="Rule that decided.")] = "",
+    since: Annotated[
+        datetime | None,
+        typer.Option("--since", formats=_TIMES, help="Created then (UTC) or later."),
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=_TIMES, help="Created before (UTC).")
+    ] = None,
+    sort: Annotated[JobSort, typer.Option("--sort", help="Order.")] = JobSort.CREATED,
+    ascending: Annotated[
+        bool, typer.Option("--ascending", help="The first or oldest at the top.")
+    ] = False,
+    after: Annotated[
+        int | None, typer.Option("--after", help="Go on after this job, the last of a page.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """List jobs, newest first."""
-    jobs = open_stores(config, overrides).jobs.list_jobs(states=state, limit=limit)
+    """List jobs that meet all that is said, the newest first."""
+    services = open_stores(config, overrides)
+    peer = services.settings.peers.get(source)
+    query = JobQuery(
+        text=text or "",
+        patient_id=patient,
+        patient_name=name,
+        accession_number=accession,
+        study_uid=study,
+        series_uid=series,
+        states=state or (),
+        calling_ae_title=source if peer is None else peer.ae_title,
+        destination=to,
+        rule=rule,
+        since=None if since is None else since.replace(tzinfo=UTC),
+        until=None if until is None else until.replace(tzinfo=UTC),
+        sort=sort,
+        descending=not ascending,
+        after=after,
+        limit=limit,
+    )
+    page = services.jobs.search(query)
     if as_json:
-        print_json([asdict(job) for job in jobs])
+        print_json([asdict(hit.job) | asdict(hit.series) | {"rule": hit.rule} for hit in page.hits])
         return
-    print_table("Jobs", _JOB_COLUMNS, [_job_row(job) for job in jobs])
+    more = "more than " if page.has_more_than_total else ""
+    title = f"Jobs ({len(page.hits)} of {more}{page.total:,})" if page.hits else "Jobs"
+    print_table(title, _HIT_COLUMNS, [_hit_row(hit) for hit in page.hits])
+    if page.has_next:
+        out.print(f"`--after {page.hits[-1].job.id}` goes on.")
+
+
+def _hit_row(hit: "JobHit") -> list[object]:
+    job, state, series, _, attempts, created, doubts, reason = _job_row(hit.job)
+    whose = [hit.series.patient_id, hit.series.accession_number, hit.job.calling_ae_title]
+    return [job, state, *whose, series, attempts, created, doubts, reason]
 
 
 def _job_row(job: "JobRecord") -> list[object]:
@@ -71,7 +161,8 @@ def _job_row(job: "JobRecord") -> list[object]:
     model = f"{job.model_name} {job.model_version}"
     created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
     doubts = ", ".join(doubt["code"] for doubt in job.summary.get("doubts", ()))
-    return [job.id, job.state.value, job.series_uid, model, job.attempts, created, doubts, reason]
+    state = describe_state(job)
+    return [job.id, state, job.series_uid, model, job.attempts, created, doubts, reason]
 
 
 @jobs_app.command("show")

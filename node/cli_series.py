@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +89,8 @@ def show_series(
 
 
 def _series_row(record: "SeriesRecord", receive: "ReceiveSettings") -> list[object]:
+    from node.overview import describe_wait
+
     return [
         record.series_uid,
         record.calling_ae_title,
@@ -96,18 +98,9 @@ def _series_row(record: "SeriesRecord", receive: "ReceiveSettings") -> list[obje
         f"{record.size_bytes / 1e6:.1f}",
         "yes" if record.settled else "no",
         record.decision,
-        record.reason if record.settled else _wait(record, receive),
+        record.reason if record.settled else describe_wait(record, receive),
         _state_of_files(record),
     ]
-
-
-def _wait(record: "SeriesRecord", receive: "ReceiveSettings") -> str:
-    """Say what an open series waits for, and how long."""
-    if not record.waits_for:
-        return f"waits until nothing comes for {receive.quiet_s:g} s"
-    longest = timedelta(seconds=max(receive.quiet_s, receive.max_wait_s))
-    until = record.last_received_at + longest
-    return f"waits until {until:%H:%M:%S} (UTC): {record.waits_for}"
 
 
 def _state_of_files(record: "SeriesRecord") -> str:

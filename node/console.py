@@ -6,13 +6,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from node.progress import Progress as ProgressCallback
+from storage.states import JobState
+
+if TYPE_CHECKING:
+    from storage.records import JobRecord
 
 # Square brackets are text, not markup: paths, reasons and settings have them.
 out = Console(highlight=False, markup=False)
@@ -32,15 +37,28 @@ def _jsonable(value: object) -> object:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; an empty one says so."""
+    out.print(make_table(title, columns, rows))
+
+
+def make_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> Table | Text:
+    """Make a table to be printed; an empty one says so."""
     if not rows:
-        out.print(f"{title}: none")
-        return
+        return Text(f"{title}: none")
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*["" if cell is None else str(cell) for cell in row])
-    out.print(table)
+        table.add_row(*[Text("" if cell is None else str(cell)) for cell in row])
+    return table
+
+
+def describe_state(job: "JobRecord") -> str:
+    """Give the state of a job, and of a running one what it does and how far it is."""
+    if job.state is not JobState.RUNNING or not job.step:
+        return job.state.value
+    return f"{job.state.value}: {job.step} {job.step_share:.0%}"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from node.clock import utc_now
 from node.doctor_network import check_clocks, check_peers, check_ports, check_tls
 from node.health import DEAD_AFTER, Check, Verdict, check_disk, check_running
 from node.models import located
+from node.overview import describe_pause
 from node.services import Services, open_services
 from storage.errors import SchemaOutdated, StorageError
 
@@ -42,6 +43,7 @@ def check_node(settings: Settings, *, quick: bool = False) -> Iterator[Check]:
             yield from _check_database(services)
             yield from check_clocks(services)
             yield from _check_files(services)
+            yield from _check_pauses(services)
             running, called = _running_here(services), services.catalog.last_received()
     except SchemaOutdated as error:
         yield Check(name="database", verdict=Verdict.REMARK, detail=str(error))
@@ -108,6 +110,13 @@ def _check_database(services: Services) -> Iterator[Check]:
     database.check_writable()
     detail = f"{database.describe()}, writable, schema is current, {last}"
     yield Check(name="database", verdict=Verdict.GOOD, detail=detail)
+
+
+def _check_pauses(services: Services) -> Iterator[Check]:
+    """Tell what a person has suspended."""
+    for pause in services.pauses.list_pauses():
+        detail = f"{describe_pause(pause)}; `hepar resume {pause.work.value}` lets it go on"
+        yield Check(name=pause.work.value, verdict=Verdict.REMARK, detail=detail)
 
 
 def _check_files(services: Services) -> Iterator[Check]:

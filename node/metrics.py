@@ -15,7 +15,7 @@ from dicom_io.errors import RejectionReason
 from node.dimse_status import DimseStatus
 from node.errors import Cause
 from node.roles import Role
-from storage.states import AddOutcome, DeliveryState, JobState, ProofState
+from storage.states import AddOutcome, DeliveryState, JobState, ProofState, Work
 
 BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 """Upper bounds of all histograms: from one instance to `queue.max_job_s`."""
@@ -230,6 +230,9 @@ class Metric(Enum):
         destination=None,
     )
     PROOFS = _stored("hepar_proofs", "Proofs of destinations in a state.", state=_each(ProofState))
+    SUSPENDED = _stored(
+        "hepar_suspended", "1 where `hepar suspend` lets none of this work begin.", work=_each(Work)
+    )
     ROLE_PROCESSES = _stored(
         "hepar_role_processes",
         "Processes of a role that have given a sign of life lately.",

@@ -18,7 +18,7 @@ from node.roles import Role
 from node.services import Services
 from node.version import SOFTWARE_VERSION
 from storage.errors import StorageError
-from storage.states import DeliveryState, JobState, ProofState
+from storage.states import DeliveryState, JobState, ProofState, Work
 
 Labels = TypeVar("Labels", bound=tuple[str, ...])
 """The values of the labels, in the order of the table."""
@@ -57,6 +57,8 @@ def _read_database(services: Services) -> Iterator[Family]:
     yield from _read_jobs(services)
     yield from _read_open_series(services)
     yield from _read_deliveries(services)
+    pauses = {pause.work for pause in services.pauses.list_pauses()}
+    yield _gauge(Metric.SUSPENDED, {(work.value,): float(work in pauses) for work in Work})
     yield from _read_roles(services)
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from config.results import ResultRole
@@ -27,6 +28,7 @@ from node.metrics import AttemptOutcome, Metric
 from node.pages import write_refusal_pages
 from node.pipeline import Produced, make_context, run_pipeline
 from node.services import TROUBLE_PAUSE_S, Services
+from node.step_writer import StepWriter
 from storage.errors import DatabaseError, DiskShort, LeaseLost, StaleJob, StorageError
 from storage.files import is_disk_full
 from storage.records import JobRecord, NewResult, Problem, Rejection
@@ -153,21 +155,22 @@ class Worker:
 
     def _produce(self, job: JobRecord, folder: Path, lease: LeaseKeeper) -> Produced:
         def check(step: str, fraction: float) -> None:
-            logger.debug("step", extra={"step": step, "done": round(fraction, 2)})
             lease.check()
             if self._stop.is_set():
                 raise JobPutBack("the node stops")
+            steps.tell(step, round(fraction, 2))
 
-        check("load model", 0.0)
-        segmenter = self._models.choose(job)
-        return run_pipeline(
-            self._input(job),
-            folder,
-            settings=self._services.settings,
-            segmenter=segmenter,
-            context=self._context(job),
-            progress=check,
-        )
+        with StepWriter(partial(self._services.jobs.note_step, job.id, self._name)) as steps:
+            check("load model", 0.0)
+            segmenter = self._models.choose(job)
+            return run_pipeline(
+                self._input(job),
+                folder,
+                settings=self._services.settings,
+                segmenter=segmenter,
+                context=self._context(job),
+                progress=check,
+            )
 
     def _input(self, job: JobRecord) -> list[Path]:
         """Give the instances that the job was made for, or refuse to work on others."""

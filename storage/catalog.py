@@ -235,8 +235,8 @@ class Catalog:
                 return None
             row = session.get_one(SeriesRow, series.series_uid, populate_existing=True)
             row.content_digest = content_digest(session, series.series_uid)
-            for name, text in asdict(described).items() if described else ():
-                setattr(row, name, text)
+            if described is not None:
+                _describe(row, described)
             step = Step(to=JobState.QUEUED, actor=_ACTOR, now=now, detail=f"rule: {row.rule}")
             made = None if job is None else enqueue_job(session, row, job, step)
             if not count_removed(session, series.series_uid):
@@ -246,6 +246,14 @@ class Catalog:
                 supersede_jobs(session, row, made, _ACTOR, now)
             tell(session, series_received(session, row), now)
             return None if made is None else record_of(JobRecord, made)
+
+
+def _describe(row: SeriesRow, described: SeriesDescription) -> None:
+    for name, text in asdict(described).items():
+        setattr(row, name, text)
+    row.patient_id_key = described.patient_id
+    row.patient_name_key = described.patient_name
+    row.accession_number_key = described.accession_number
 
 
 def _series_values(header: InstanceHeader, sender: Sender, now: datetime) -> dict[str, object]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 
-from sqlalchemy import ColumnElement, func, select, true, update
+from sqlalchemy import ColumnElement, func, not_, select, true, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -14,9 +14,10 @@ from storage.audit_lines import results_line
 from storage.database import Database
 from storage.errors import ForbiddenTransition, LeaseLost, NotFound, ResultsRemoved
 from storage.leases import due_anew, end_attempt, extend_lease, is_free, is_held, take_statement
+from storage.pauses import is_suspended
 from storage.proofs import ask_for_proof, confirm_if_proven
 from storage.records import Addressee, DeliveryRecord, Destinations, JobRecord
-from storage.states import AuditEvent, DeliveryState, FailureCode, JobState
+from storage.states import AuditEvent, DeliveryState, FailureCode, JobState, Work
 from storage.tables import DeliveryRow, JobRow, ResultRow, UtcDateTime
 from storage.transitions import (
     Step,
@@ -57,7 +58,8 @@ class Deliveries:
     ) -> DeliveryRecord | None:
         """Take the delivery to this destination that is due the longest, or None.
 
-        No two senders get the same one, unless the lease of the first has run out.
+        No two senders get the same one, unless the lease of the first has run out, and nobody gets
+        one while delivery is suspended.
         """
         with job_transaction(self._database) as session:
             statement = claim_statement(owner, destination, lease_s, now)
@@ -283,6 +285,7 @@ def claim_statement(
             DeliveryRow.destination == destination,
             DeliveryRow.state == DeliveryState.PENDING,
             JobRow.state.in_(_SENDING),
+            not_(is_suspended(Work.DELIVERY)),
         )
     )
     return take_statement(DeliveryRow, waiting, owner, lease_s, now)

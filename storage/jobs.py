@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, delete, exists, func, select, update
+from sqlalchemy import case, delete, exists, func, not_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -25,6 +25,9 @@ from storage.errors import (
     NotFound,
     SeriesChanged,
 )
+from storage.job_query import JobPage, JobQuery
+from storage.job_search import search_jobs
+from storage.pauses import is_suspended
 from storage.records import (
     Destinations,
     JobEvent,
@@ -41,6 +44,7 @@ from storage.states import (
     RETRYABLE_STATES,
     AuditOutcome,
     JobState,
+    Work,
     can_supersede,
 )
 from storage.tables import DeliveryRow, JobEventRow, JobRow, ResultRow, SeriesRow, UtcDateTime
@@ -75,7 +79,8 @@ class Jobs:
     def claim(self, worker: str, lease_s: float, now: datetime) -> JobRecord | None:
         """Take the oldest job that waits, or None; no two workers ever get the same one.
 
-        A job whose series has just got another instance is left until the series is settled.
+        A job whose series has just got another instance is left until the series is settled, and
+        all are while processing is suspended.
         """
         with job_transaction(self._database) as session:
             job = session.scalars(claim_statement(worker, lease_s, now)).one_or_none()
@@ -97,6 +102,27 @@ class Jobs:
         with self._database.write() as session:
             job = _held_job(session, job_id, worker)
             job.lease_until, job.updated_at = now + timedelta(seconds=lease_s), now
+
+    def note_step(self, job_id: int, worker: str, step: str, share: float) -> None:
+        """Say what a running job does now; nothing is written where the worker has it no more.
+
+        Parameters
+        ----------
+        job_id, worker
+            The job, and who says so.
+        step
+            As people read it.
+        share
+            How much of the whole is done, from 0 to 1.
+        """
+        statement = (
+            update(JobRow)
+            .filter_by(id=job_id, state=JobState.RUNNING, worker=worker)
+            .values(step=step, step_share=share)
+            .execution_options(synchronize_session=False)
+        )
+        with self._database.write() as session:
+            session.execute(statement)
 
     def produced(
         self,
@@ -299,6 +325,11 @@ class Jobs:
             rows = session.scalars(with_prefix(statement, JobRow, series_uid_prefix))
             return [record_of(JobRecord, row) for row in rows]
 
+    def search(self, query: JobQuery) -> JobPage:
+        """Give a page of the jobs that a person looks for."""
+        with self._database.read() as session:
+            return search_jobs(session, query)
+
     def count_by_state(self) -> dict[JobState, int]:
         """Count the jobs of each state that has any."""
         statement = select(JobRow.state, func.count()).group_by(JobRow.state)
@@ -385,7 +416,7 @@ def claim_statement(worker: str, lease_s: float, now: datetime) -> ReturningUpda
     settled = exists().where(SeriesRow.series_uid == JobRow.series_uid, SeriesRow.settled)
     oldest = (
         select(JobRow.id)
-        .where(JobRow.state == JobState.QUEUED, settled)
+        .where(JobRow.state == JobState.QUEUED, settled, not_(is_suspended(Work.PROCESSING)))
         .order_by(JobRow.id)
         .limit(1)
         # PostgreSQL: workers do not wait for each other. SQLite has one writer at a time anyhow.

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import Exists, delete, exists, select
 
 from storage.database import Database
 from storage.records import Pause
@@ -39,3 +39,8 @@ class Pauses:
         with self._database.read() as session:
             rows = session.scalars(select(PauseRow).order_by(PauseRow.work))
             return [record_of(Pause, row) for row in rows]
+
+
+def is_suspended(work: Work) -> Exists:
+    """Give the condition that a kind of work is suspended, for the statement that takes some."""
+    return exists().where(PauseRow.work == work)

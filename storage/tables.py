@@ -1,5 +1,6 @@
 """Tables of the job database; `storage/migrations` makes them."""
 
+import unicodedata
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 
 from config.network import Retrieval
 from config.results import DEFAULT_PROFILE
@@ -77,6 +79,31 @@ class PlainText(TypeDecorator[str]):
         """Replace zero characters."""
         del dialect
         return None if value is None else value.replace("\0", "\ufffd")
+
+
+class SearchText(PlainText):
+    """What people type in to find text: without regard to case and marks above or below letters.
+
+    What is stored and what is looked for are folded alike. In PostgreSQL it is sorted by code
+    points, as SQLite does, so that an index finds all that begins alike.
+    """
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """Give the type of the column."""
+        return Text(collation="C" if dialect.name == "postgresql" else None)
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Fold the text."""
+        plain = super().process_bind_param(value, dialect)
+        return None if plain is None else fold(plain)
+
+
+def fold(text: str) -> str:
+    """Give the text as it is searched for: small letters without marks, as "muller^zoe"."""
+    letters = unicodedata.normalize("NFKD", text.strip().casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def _values(members: type[StrEnum]) -> list[str]:
@@ -167,8 +194,9 @@ class SeriesRow(Base):
             postgresql_where=text("size_bytes > 0"),
         ),
         # What people search by.
-        Index("ix_series_patient_id", "patient_id"),
-        Index("ix_series_accession_number", "accession_number"),
+        Index("ix_series_patient_id_key", "patient_id_key", "first_received_at"),
+        Index("ix_series_patient_name_key", "patient_name_key"),
+        Index("ix_series_accession_number_key", "accession_number_key"),
         Index("ix_series_study_uid", "study_uid"),
         Index("ix_series_rule", "rule"),
     )
@@ -201,6 +229,9 @@ class SeriesRow(Base):
     study_date: Mapped[str] = mapped_column(server_default="")
     study_description: Mapped[str] = mapped_column(server_default="")
     series_description: Mapped[str] = mapped_column(server_default="")
+    patient_id_key: Mapped[str] = mapped_column(SearchText, server_default="")
+    patient_name_key: Mapped[str] = mapped_column(SearchText, server_default="")
+    accession_number_key: Mapped[str] = mapped_column(SearchText, server_default="")
 
 
 class SeriesEventRow(Base):
@@ -268,8 +299,8 @@ class JobRow(Base):
         # Claim and lists: jobs of a state in the order of their creation.
         Index("ix_job_state_id", "state", "id"),
         Index("ix_job_calling_ae_title_id", "calling_ae_title", "id"),
-        Index("ix_job_created_at", "created_at"),
-        Index("ix_job_updated_at", "updated_at"),
+        Index("ix_job_created_at_id", "created_at", "id"),
+        Index("ix_job_updated_at_id", "updated_at", "id"),
         # An id names a folder of results, so none is ever given out twice.
         {"sqlite_autoincrement": True},
     )
@@ -339,6 +370,13 @@ class DeliveryRow(LeasedRow):
         CheckConstraint("attempts >= 0", name="attempts"),
         # Claim: what is due for a destination, the longest due first.
         Index("ix_delivery_due", "destination", "state", "next_attempt_at"),
+        # What is not done, for all destinations; those that are done stay.
+        Index(
+            "ix_delivery_pending",
+            "job_id",
+            sqlite_where=text("state = 'PENDING'"),
+            postgresql_where=text("state = 'PENDING'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -161,7 +161,8 @@ def note(session: Session, job: JobRow, step: Step, from_state: JobState | None)
 def move(session: Session, job: JobRow, step: Step, **values: Any) -> None:
     """Move a job to another state, with further columns, and write its history.
 
-    The lease ends; reason and reason code are emptied unless `values` has them.
+    The lease ends; reason and reason code are emptied unless `values` has them, and so is what the
+    job did last when it is queued again.
 
     Raises
     ------
@@ -181,6 +182,8 @@ def move(session: Session, job: JobRow, step: Step, **values: Any) -> None:
         "reason_code": None,
         "reason": "",
     }
+    if step.to is JobState.QUEUED:
+        columns |= {"step": "", "step_share": 0.0}
     statement = (
         update(JobRow)
         .where(JobRow.id == job.id, JobRow.state == from_state)

@@ -37,6 +37,7 @@ from node.ingest import Ingest
 from node.services import Services, open_services
 from storage.database import upgrade_database
 from storage.files import data_set_sha256
+from storage.records import Sender
 
 MAX_GROWTH_BYTES = 1 << 30
 """Of the resident memory of a process that receives and reads."""
@@ -113,7 +114,7 @@ class Receiving:
                 file.content,
                 sop_class_uid=str(announced.SOPClassUID),
                 sop_instance_uid=uid,
-                ae_title="HOSTILE",
+                sender=Sender("HOSTILE"),
             )
         except (InvalidUid, MismatchingInstance, UndecodableInstance) as error:
             return f"refused: {type(error).__name__}"

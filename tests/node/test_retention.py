@@ -18,6 +18,7 @@ from node.ingest import Ingest
 from node.scheduler import Scheduler
 from node.scp import Receiver
 from storage import files as files_module
+from storage.records import Sender
 from storage.states import JobState
 
 LATER = timedelta(days=2)
@@ -255,7 +256,7 @@ def test_success_means_that_it_is_there_however_removal_runs(hold):
                 path.read_bytes(),
                 sop_class_uid=header.SOPClassUID,
                 sop_instance_uid=header.SOPInstanceUID,
-                ae_title="SCANNER",
+                sender=Sender("SCANNER"),
             )
             found = services.catalog.find_instance(header.SOPInstanceUID)
             assert found is not None

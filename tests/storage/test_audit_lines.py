@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from config.rules import RuleAction
 from config.settings import RetentionSettings
+from dicom_io.description import SeriesDescription
 from dicom_io.rules import Decision
 from storage.audit import AuditTrail
 from storage.deliveries import Deliveries
@@ -20,7 +21,6 @@ from storage.records import (
     NewJob,
     Problem,
     Rejection,
-    SeriesDescription,
 )
 from storage.retention import Retention
 from storage.states import AuditEvent, AuditOutcome, JobState

@@ -220,7 +220,7 @@ WRITTEN_SINCE = {
             "series_description": "Portal venous",
         },
         "job": {"step": "segment", "step_share": 0.25},
-        "pause": {"work": "delivery", "since": MOMENT, "actor": "user:anna", "reason": "move"},
+        "pause": {"work": "processing", "since": MOMENT, "actor": "user:anna", "reason": "move"},
         "web_user": {
             "name": "anna",
             "role": "administrator",

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, insert, text
 
+from benchmarks.job_search import fill
 from config.rules import RuleAction
+from storage.job_query import JobQuery, JobSort
 from storage.moments import Moments
 from storage.open_series import Patience
+from storage.overview import look_over
+from storage.states import JobState
 from storage.tables import SeriesRow
 
 SETTLED = 5_000
@@ -89,3 +94,33 @@ def test_a_list_is_as_quick_as_it_is_long(full: Any) -> None:
     with full.database._engine.connect() as connection:
         rows = connection.exec_driver_sql(f"{explain} {statement}", parameters)
         assert "ix_series_first_received_at" in "\n".join(str(row[-1]) for row in rows)
+
+
+def plans(node: Any, seen: list[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    explain = "EXPLAIN" if node.database.dialect == "postgresql" else "EXPLAIN QUERY PLAN"
+    with node.database._engine.connect() as connection:
+        for statement, parameters in seen:
+            rows = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+            yield statement, "\n".join(str(row[-1]) for row in rows)
+
+
+def test_among_very_many_jobs_those_that_are_wanted_are_found_by_an_index(
+    node: Any, moment: Any
+) -> None:
+    fill(node.database, 12_000)
+    some = ({}, {"states": [JobState.CONFIRMED, JobState.DELIVERED]})
+    places = ({}, {"after": 6_000}, {"at_end": True})
+    for sort, which, place in product(JobSort, some, places):
+        with statements(node.database._engine) as seen:
+            page = node.jobs.search(JobQuery(sort=sort, **which, **place))
+        assert page.has_more_than_total
+        [plan] = [plan for text, plan in plans(node, seen) if "ORDER BY" in text]
+        for slow in ("TEMP B-TREE FOR ORDER BY", "Seq Scan", "Hash"):
+            assert slow not in plan
+
+    with statements(node.database._engine) as seen:
+        look_over(node.database, moment(0))
+    for statement, plan in plans(node, seen):
+        for table in ("series", "delivery"):
+            assert f"Seq Scan on {table}" not in plan, statement
+            assert f"SCAN {table}" not in plan.replace(f"SCAN {table} USING INDEX", ""), statement

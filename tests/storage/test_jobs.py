@@ -261,6 +261,28 @@ def test_no_such_job(node: Any, moment: Any, call: Any) -> None:
         call(node.jobs, moment(0))
 
 
+def test_what_a_running_job_does(node: Any, moment: Any) -> None:
+    job = node.running()
+
+    def seen() -> tuple[str, float]:
+        found = node.jobs.get(job.id)
+        return found.step, found.step_share
+
+    assert seen() == ("", 0.0)
+    node.jobs.note_step(job.id, "w1", "segment", 0.25)
+    node.jobs.note_step(job.id, "w2", "read", 0.0)
+    assert seen() == ("segment", 0.25)
+    node.jobs.fail_attempt(job.id, "w1", Problem("a fault"), 3, moment(21))
+    assert seen() == ("", 0.0)
+    node.jobs.note_step(job.id, "w1", "segment", 0.5)
+    assert seen() == ("", 0.0)
+    node.jobs.claim("w1", 30, moment(22))
+    node.jobs.note_step(job.id, "w1", "measure", 0.8)
+    node.jobs.fail_attempt(job.id, "w1", Problem("a fault"), 1, moment(23))
+    assert seen() == ("measure", 0.8)
+    assert node.jobs.retry(job.id, "admin", moment(24)).step == ""
+
+
 def test_lists(node: Any, moment: Any) -> None:
     for uid in ("1.1", "1.2", "1.20", "2.1"):
         node.queued(uid)

@@ -11,6 +11,8 @@ branch_labels = None
 depends_on = None
 
 TIME = sa.DateTime(timezone=True)
+SEARCH_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+SERIES_KEYS = ("patient_id_key", "patient_name_key", "accession_number_key")
 SERIES_TEXTS = (
     "calling_address",
     "patient_id",
@@ -26,15 +28,28 @@ def upgrade() -> None:
     """Add columns and tables; of series that are settled already nothing is known."""
     for name in SERIES_TEXTS:
         op.add_column("series", sa.Column(name, sa.Text(), server_default="", nullable=False))
-    for name in ("patient_id", "accession_number", "study_uid", "rule"):
+    for name in SERIES_KEYS:
+        op.add_column("series", sa.Column(name, SEARCH_TEXT, server_default="", nullable=False))
+    op.create_index(
+        "ix_series_patient_id_key", "series", ["patient_id_key", "first_received_at"]
+    )
+    for name in ("patient_name_key", "accession_number_key", "study_uid", "rule"):
         op.create_index(f"ix_series_{name}", "series", [name])
     op.add_column("job", sa.Column("step", sa.Text(), server_default="", nullable=False))
     op.add_column(
         "job", sa.Column("step_share", sa.Double(), server_default=sa.text("0"), nullable=False)
     )
     op.create_index("ix_job_calling_ae_title_id", "job", ["calling_ae_title", "id"])
-    op.create_index("ix_job_created_at", "job", ["created_at"])
-    op.create_index("ix_job_updated_at", "job", ["updated_at"])
+    op.create_index("ix_job_created_at_id", "job", ["created_at", "id"])
+    op.create_index("ix_job_updated_at_id", "job", ["updated_at", "id"])
+    pending = sa.text("state = 'PENDING'")
+    op.create_index(
+        "ix_delivery_pending",
+        "delivery",
+        ["job_id"],
+        sqlite_where=pending,
+        postgresql_where=pending,
+    )
     _make_pause()
     _make_users()
     _make_audit()
