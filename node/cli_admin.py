@@ -28,6 +28,7 @@ from node.console import (
     print_checks,
     print_json,
     print_measurements,
+    print_pairs,
     print_table,
 )
 from storage.job_query import JobQuery, JobSort
@@ -46,18 +47,7 @@ JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the
 
 
 _JOB_COLUMNS = ["job", "state", "series", "model", "attempts", "created (UTC)", "doubts", "reason"]
-_HIT_COLUMNS = [
-    "job",
-    "state",
-    "patient ID",
-    "accession",
-    "from",
-    "series",
-    "attempts",
-    "created (UTC)",
-    "doubts",
-    "reason",
-]
+_HIT_COLUMNS = ["job", "state", "patient ID", "accession", "from", "created (UTC)", "remarks"]
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
@@ -151,12 +141,13 @@ def list_jobs(
 
 
 def _hit_row(hit: "JobHit") -> list[object]:
-    job, state, series, _, attempts, created, doubts, reason = _job_row(hit.job)
+    job, state, *_, doubts, reason = _job_row(hit.job)
+    created = f"{hit.job.created_at:%Y-%m-%d %H:%M}"
     whose = [hit.series.patient_id, hit.series.accession_number, hit.job.calling_ae_title]
-    return [job, state, *whose, series, attempts, created, doubts, reason]
+    return [job, state, *whose, created, "; ".join(filter(None, (doubts, reason)))]
 
 
-def _job_row(job: "JobRecord") -> list[object]:
+def _job_row(job: "JobRecord") -> list[Any]:
     reason = f"{job.reason_code}: {job.reason}" if job.reason_code else job.reason
     model = f"{job.model_name} {job.model_version}"
     created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
@@ -193,7 +184,7 @@ def show_job(
             }
         )
         return
-    print_table("Job", _JOB_COLUMNS, [_job_row(job)])
+    print_pairs("Job", list(zip(_JOB_COLUMNS, _job_row(job), strict=True)))
     print_table(
         "History",
         ["at (UTC)", "by", "from", "to", "detail"],

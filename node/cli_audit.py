@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from node.cli_options import ConfigOption, JsonOption, SetOption, open_stores, os_user
 from node.clock import utc_now
-from node.console import out, print_json, print_table
+from node.console import out, print_json
 from storage.records import AuditEntry
-from storage.states import AuditEvent
+from storage.states import AuditEvent, AuditOutcome
 
 if TYPE_CHECKING:
     from node.services import Services
@@ -80,23 +82,23 @@ def list_lines(
     if as_json:
         print_json([asdict(line) for line in lines])
         return
-    columns = ["line", "at (UTC)", "event", "outcome", "by", "from", "patient", "study", "detail"]
-    print_table("Audit trail", columns, [_row(line) for line in lines])
+    for line in lines:
+        out.print(_head(line), style="bold", highlight=False, markup=False)
+        out.print(_body(line), highlight=False, markup=False)
 
 
-def _row(line: "AuditRecord") -> list[object]:
-    detail = ", ".join(f"{key}: {value}" for key, value in line.detail.items())
-    return [
-        line.id,
-        f"{line.at:%Y-%m-%d %H:%M:%S}",
-        line.event.value,
-        line.outcome.value,
-        line.actor,
-        line.address,
-        line.patient_id,
-        line.study_uid,
-        detail,
-    ]
+def _head(line: "AuditRecord") -> str:
+    outcome = "" if line.outcome is AuditOutcome.SUCCESS else f" ({line.outcome.value})"
+    by = f"{line.actor} from {line.address}" if line.address else line.actor
+    return f"{line.id:>7}  {line.at:%Y-%m-%d %H:%M:%S}  {line.event.value}{outcome}  {by}"
+
+
+def _body(line: "AuditRecord") -> Padding:
+    """Give whose data it was about, and the detail, under the head."""
+    about = {"patient": line.patient_id, "study": line.study_uid}
+    known = {key: value for key, value in about.items() if value} | dict(line.detail)
+    text = ", ".join(f"{key}: {value}" for key, value in known.items())
+    return Padding(Text(text, overflow="fold"), (0, 0, 0, 9))
 
 
 @audit_app.command("verify")

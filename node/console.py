@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -40,17 +42,33 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     out.print(make_table(title, columns, rows))
 
 
+def _cell(value: object) -> Text:
+    if isinstance(value, datetime):
+        return Text(f"{value:%Y-%m-%d %H:%M:%S}")
+    return Text("" if value is None else str(value))
+
+
+def print_pairs(title: str, pairs: Sequence[tuple[str, object]]) -> None:
+    """Print names and values, one below the other; what is empty is left out."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs:
+        if value not in (None, ""):
+            table.add_row(name, _cell(value))
+    out.print(title, style="italic")
+    out.print(Padding(table, (0, 0, 1, 1)))
+
+
 def make_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
 ) -> Table | Text:
     """Make a table to be printed; an empty one says so."""
     if not rows:
         return Text(f"{title}: none")
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*[Text("" if cell is None else str(cell)) for cell in row])
+        table.add_row(*map(_cell, row))
     return table
 
 
