@@ -4,10 +4,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from dicom_io.description import SeriesDescription
-from storage.records import JobRecord
 from storage.states import JobState
+
+if TYPE_CHECKING:
+    from dicom_io.description import SeriesDescription
+    from storage.records import JobRecord
 
 COUNTED = 10_000
 """So many are counted; above that it is only said that there are more."""
@@ -70,8 +73,8 @@ class JobQuery:
 class JobHit:
     """A job that was found, and whose it is."""
 
-    job: JobRecord
-    series: SeriesDescription
+    job: "JobRecord"
+    series: "SeriesDescription"
     rule: str
     """The one that decided on the series."""
 

@@ -11,10 +11,12 @@ from benchmarks.peers import Orthanc
 from dicom_io.ct import write_ct_series
 from dicom_io.ct_attributes import CtIdentity
 from inference.phantom import PhantomSettings, make_phantom
+from node.counter import Counter
 from node.errors import PeerRefused
 from node.exchange import send_files
 from node.query import find
 from node.scheduler import Scheduler
+from storage.open_series import Patience
 from storage.records import JobRecord
 
 pytestmark = pytest.mark.peer
@@ -30,12 +32,12 @@ class Counting:
     archive: Orthanc
     held: Held
     scheduler: Scheduler
+    counter: Counter
 
     def tick(self) -> str:
         """Settle, count and settle, and give what the series waits for."""
         self.scheduler.settle()
-        for counter in self.scheduler._counters:
-            counter.count()
+        self.counter.count()
         self.scheduler.settle()
         return self.held.services.catalog.get_series(self.held.series_uid).waits_for
 
@@ -66,7 +68,18 @@ def make_counting(
         send_files(settings.node, settings.peers["pacs"], small_ct[:archived])
         for path in small_ct[: 12 - late]:
             held.receive(path, ae_title="ORTHANC")
-        return Counting(archive=orthanc, held=held, scheduler=Scheduler(held.services))
+        receive = settings.receive
+        patience = Patience(
+            quiet_s=receive.quiet_s,
+            max_wait_s=receive.max_wait_s,
+            counted_senders=frozenset({"ORTHANC"}),
+        )
+        return Counting(
+            archive=orthanc,
+            held=held,
+            scheduler=Scheduler(held.services),
+            counter=Counter(held.services, "pacs", patience),
+        )
 
     return make
 
@@ -103,7 +116,7 @@ def test_an_archive_that_is_gone_is_told_once_and_waited_for(make_counting, capl
     assert "not said yet" in counting.tick()
     assert "not said yet" in counting.tick()
     assert caplog.text.count("pacs cannot be asked for the number of instances") == 1
-    assert "cannot be reached" in counting.scheduler.describe_trouble()
+    assert "cannot be reached" in counting.counter.trouble
     assert counting.jobs == []
 
 
@@ -128,5 +141,5 @@ def test_a_series_that_is_refused_holds_up_no_other(make_counting, monkeypatch, 
 
     monkeypatch.setattr("node.counter.find", refuse_first)
     counting.tick()
-    assert "no such series" in counting.scheduler.describe_trouble()
+    assert "no such series" in counting.counter.trouble
     assert [job.series_uid != counting.held.series_uid for job in counting.all_jobs] == [True]
