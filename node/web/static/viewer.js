@@ -50,7 +50,7 @@
     kept.delete(index);
     if (!wanted) {
       const labels = list.has_overlay
-        ? fetchPixels(`${base}/${index}/labels`, Uint8Array, headers).catch(() => null)
+        ? fetchPixels(`${base}/${index}/labels`, Uint8Array, headers).catch((error) => error)
         : null;
       wanted = Promise.all([fetchPixels(`${base}/${index}/hu`, Int16Array, headers), labels]);
       wanted.catch(() => kept.delete(index));
@@ -70,16 +70,20 @@
     const mine = ++turn;
     const one = list.slices[place];
     try {
-      const [hu, labels] = await load(one.index);
+      const [hu, found] = await load(one.index);
       if (mine !== turn) return;
-      shown = { one, hu, labels, place };
-      tell(list.notes);
+      // No contour may be missing in silence.
+      const isMissing = found instanceof Error;
+      if (isMissing) kept.delete(one.index);
+      shown = { one, hu, labels: isMissing ? null : found, place };
+      tell(isMissing ? [`The contours of this slice cannot be shown: ${found.message}`] : list.notes);
       draw();
       prefetch(mine);
     } catch (error) {
       if (mine === turn) {
         shown = null;
         paper.clearRect(0, 0, canvas.width, canvas.height);
+        part("place").textContent = "";
         tell([`Slice ${place + 1}: ${error.message}`]);
       }
     }
