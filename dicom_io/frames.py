@@ -25,6 +25,10 @@ from dicom_io.values import (
 
 _HOUNSFIELD_TYPES = frozenset({"", "HU", "US"})
 """Rescale types taken as Hounsfield units; US is "unspecified", which CT writers use for them."""
+_DIRECTIONS = (("R", "L"), ("A", "P"), ("F", "H"))
+"""Letters towards lower and higher patient coordinates."""
+_ALONG = 1e-3
+"""Least direction cosine that is worth a letter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +84,16 @@ def list_frames(datasets: Sequence[Dataset]) -> list[Frame]:
             )
             frames.append(_make_frame(dataset, index, None, macros))
     return frames
+
+
+def name_direction(direction: Sequence[float]) -> str:
+    """Name a direction by the letters of Patient Orientation, the nearest first."""
+    letters = [
+        (abs(cosine), pair[cosine > 0])
+        for cosine, pair in zip(direction, _DIRECTIONS, strict=True)
+        if abs(cosine) > _ALONG
+    ]
+    return "".join(letter for _, letter in sorted(letters, reverse=True))
 
 
 def _multi_frames(dataset: Dataset, index: int) -> list[Frame]:

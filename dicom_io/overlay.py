@@ -12,7 +12,7 @@ from pydicom.valuerep import DSfloat
 
 from config.results import ResultSettings
 from dicom_io import codes
-from dicom_io.frames import Frame
+from dicom_io.frames import Frame, name_direction
 from dicom_io.identity import stamp_identity, timezone_offset
 from dicom_io.page_source import image_numbers
 from dicom_io.provenance import (
@@ -36,10 +36,6 @@ from inference.wording import NOT_REVIEWED
 _CONTOURS = "Contours of liver and liver lesions on the slices of the scan. "
 _SUMMARY = "Measurements of liver and liver lesions. "
 _REFUSED = "Why the series could not be evaluated. "
-_DIRECTIONS = (("R", "L"), ("A", "P"), ("F", "H"))
-"""Letters towards lower and higher patient coordinates."""
-_ALONG = 1e-3
-"""Least direction cosine that is worth a letter."""
 
 
 def build_overlay(
@@ -221,20 +217,10 @@ def _place(dataset: Dataset, source: SourceSeries, plane: Frame, index: int) -> 
     dataset.PositionReferenceIndicator = None
     dataset.ImagePositionPatient = decimal_strings(plane.position_mm)
     dataset.ImageOrientationPatient = decimal_strings(plane.orientation)
-    dataset.PatientOrientation = [_letters(plane.orientation[at : at + 3]) for at in (0, 3)]
+    dataset.PatientOrientation = [name_direction(plane.orientation[at : at + 3]) for at in (0, 3)]
     dataset.PixelSpacing = decimal_strings(plane.pixel_spacing_mm)
     dataset.SliceThickness = DSfloat(float(volume.spacing_between_slices), auto_format=True)
     if not source.is_multiframe:
         location_mm = read_number(source.datasets[index], "SliceLocation")
         if location_mm is not None:
             dataset.SliceLocation = DSfloat(location_mm, auto_format=True)
-
-
-def _letters(direction: tuple[float, ...]) -> str:
-    """Name a direction by the letters of Patient Orientation, the nearest first."""
-    letters = [
-        (abs(cosine), pair[cosine > 0])
-        for cosine, pair in zip(direction, _DIRECTIONS, strict=True)
-        if abs(cosine) > _ALONG
-    ]
-    return "".join(letter for _, letter in sorted(letters, reverse=True))

@@ -21,6 +21,8 @@ from dicom_io.transfer_syntaxes import DECODING_PLUGINS
 MAX_VOXELS = 1 << 30
 """4096 slices of 512 x 512 pixels, or 1024 of 1024 x 1024. Files of a few bytes may claim more, and
 the volume is allocated before the first of them is decoded."""
+MAX_FRAME_PIXELS = 1 << 24
+"""4096 x 4096, of a frame that is decoded by itself."""
 _MAX_THREADS = 8
 _FRAMES_PER_TASK = 16
 """Frames of a multi-frame image that are decoded with the file opened once."""
@@ -79,6 +81,40 @@ def decode_frames(
     return volume
 
 
+def decode_frame(
+    frame: Frame, path: Path, transfer_syntax_uid: str, decoders: DecoderPool
+) -> NDArray[np.int16]:
+    """Decode one frame of a file, for those who look at one after the other.
+
+    Parameters
+    ----------
+    frame, path, transfer_syntax_uid
+        The frame, and the file that it is in.
+    decoders
+        For what is compressed.
+
+    Returns
+    -------
+    NDArray[np.int16]
+        Array (rows, columns), HU.
+
+    Raises
+    ------
+    UnsuitableSeries
+        TOO_LARGE; UNDECODABLE_PIXELS or NOT_HU, naming the file.
+    OSError
+        If the file cannot be read.
+    """
+    if math.prod(frame.shape) > MAX_FRAME_PIXELS:
+        detail = f"{' x '.join(map(str, frame.shape))} pixels, more than {MAX_FRAME_PIXELS}"
+        raise UnsuitableSeries(RejectionReason.TOO_LARGE, detail)
+    _check_syntax(transfer_syntax_uid, path)
+    task = _Task(path=path, transfer_syntax_uid=transfer_syntax_uid, frames=((0, frame),))
+    hu = np.empty(frame.shape, dtype=np.int16)
+    _run(task, hu[np.newaxis], decoders)
+    return hu
+
+
 def _plan(
     frames: Sequence[Frame], paths: Sequence[Path], transfer_syntax_uids: Sequence[str]
 ) -> list[_Task]:
@@ -88,14 +124,18 @@ def _plan(
     tasks = []
     for dataset_index, places in by_dataset.items():
         syntax = transfer_syntax_uids[dataset_index]
-        if syntax not in DECODING_PLUGINS:
-            detail = f"{paths[dataset_index].name}: transfer syntax {syntax}"
-            raise UnsuitableSeries(RejectionReason.UNDECODABLE_PIXELS, detail)
+        _check_syntax(syntax, paths[dataset_index])
         places.sort(key=lambda place: place[1].frame_number or 1)
         for start in range(0, len(places), _FRAMES_PER_TASK):
             part = tuple(places[start : start + _FRAMES_PER_TASK])
             tasks.append(_Task(path=paths[dataset_index], transfer_syntax_uid=syntax, frames=part))
     return tasks
+
+
+def _check_syntax(transfer_syntax_uid: str, path: Path) -> None:
+    if transfer_syntax_uid not in DECODING_PLUGINS:
+        detail = f"{path.name}: transfer syntax {transfer_syntax_uid}"
+        raise UnsuitableSeries(RejectionReason.UNDECODABLE_PIXELS, detail)
 
 
 def _run(task: _Task, volume: NDArray[np.int16], decoders: DecoderPool) -> None:

@@ -45,3 +45,10 @@ def classes_of(profiles: Iterable[ProfileSettings]) -> list[ResultClass]:
     """Give what the objects of some profiles are, each once."""
     wanted = (class_of(role, form) for form in profiles for role in form.objects)
     return list(dict.fromkeys(wanted))
+
+
+def name_class(sop_class_uid: str) -> str:
+    """Name a SOP class in words."""
+    if sop_class_uid == LABEL_MAP_CLASS.sop_class:
+        return "Label Map Segmentation Storage"
+    return UID(sop_class_uid).name

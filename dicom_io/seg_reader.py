@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 
 from dicom_io.codes import LIVER
 from dicom_io.errors import ResultMismatch
+from dicom_io.seg_frames import most_probable
 from dicom_io.series import SourceSeries
 from inference.labels import Label
 from inference.volume import Volume
-
-_HALF = 0.5
-"""Probability from which a voxel belongs to something."""
 
 
 def read_labels(path: Path, source: SourceSeries) -> Volume:
@@ -45,7 +43,7 @@ def read_labels(path: Path, source: SourceSeries) -> Volume:
         message = f"SEG does not lie on the grid of the source: {error}"
         raise ResultMismatch(message) from error
     labels = {number: _label(seg, number) for number in seg.segment_numbers}
-    read = _combined if combine else _most_probable
+    read = _combined if combine else most_probable
     return source.volume.with_array(read(found.array, labels))
 
 
@@ -60,16 +58,3 @@ def _combined(numbers: NDArray[np.integer], labels: dict[int, Label]) -> NDArray
         table[number] = label
     found: NDArray[np.uint8] = table[numbers]
     return found
-
-
-def _most_probable(fractions: NDArray[np.floating], labels: dict[int, Label]) -> NDArray[np.uint8]:
-    """Label what is rather tissue than not, by the more probable kind of it."""
-    probabilities = {label: np.zeros(fractions.shape[:3]) for label in Label}
-    for index, label in enumerate(labels.values()):
-        probabilities[label] += fractions[..., index]
-    liver, tumor = probabilities[Label.LIVER], probabilities[Label.TUMOR]
-    tissue: NDArray[np.uint8] = np.where(
-        tumor > liver, np.uint8(Label.TUMOR), np.uint8(Label.LIVER)
-    )
-    tissue[liver + tumor < _HALF] = Label.BACKGROUND
-    return tissue

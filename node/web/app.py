@@ -1,7 +1,8 @@
 """The application: probes, pages, files, and what all answers have in common."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -16,14 +17,16 @@ from node.services import Services
 from node.web import login, probes
 from node.web.access import LIVE_HEADER, find_visitor
 from node.web.errors import NotLoggedIn, Refused
-from node.web.pages import account, jobs, now, users
+from node.web.journal import Looks
+from node.web.pages import account, job, jobs, now, results, slices, users
 from node.web.proxy import BehindProxy
 from node.web.rendering import FOLDER, go_to, render
+from node.web.shelf import Shelf
 from storage.errors import DatabaseError, NotFound, StorageError
 
 logger = logging.getLogger(__name__)
 
-_PAGES = (now, jobs, users, account)
+_PAGES = (now, jobs, job, slices, results, users, account)
 _HEADERS = {
     # Nothing comes from another place, and nothing is shown in another's frame.
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
@@ -47,8 +50,11 @@ _YEAR_S = 31_536_000
 
 def build_app(services: Services) -> FastAPI:
     """Build the pages over the stores of a node."""
-    app = FastAPI(title="Hepar", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Hepar", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_close_shelf
+    )
     app.state.services = services
+    app.state.shelf, app.state.looks = Shelf(services), Looks()
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.include_router(probes.router)
     app.include_router(login.router)
@@ -60,6 +66,13 @@ def build_app(services: Services) -> FastAPI:
         # The last one added is the first to see a request.
         app.add_middleware(BehindProxy, networks=services.settings.web.proxy.networks)
     return app
+
+
+@asynccontextmanager
+async def _close_shelf(app: FastAPI) -> AsyncIterator[None]:
+    """End the decoders with the server."""
+    with app.state.shelf:
+        yield
 
 
 async def _add_headers(
@@ -129,4 +142,5 @@ def _login_path(request: Request) -> str:
 
 
 def _wants_json(request: Request) -> bool:
-    return request.url.path.startswith("/api/")
+    accepted = request.headers.get("Accept", "")
+    return request.url.path.startswith("/api/") or accepted.startswith("application/json")

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from config import RuleAction
-from dicom_io.headers import read_header
+from dicom_io.description import describe
+from dicom_io.headers import read_attributes, read_header
 from dicom_io.rules import Decision
 from inference.findings import RunRecord, Segmentation
 from inference.labels import Label
@@ -83,6 +84,7 @@ class Held:
             Decision(action=RuleAction.PROCESS, rule="test", reason="for a test"),
             job=NewJob(model_name="double", model_version="1", model_digest=model_digest),
             now=utc_now() + timedelta(milliseconds=1),
+            described=describe(read_attributes(self.paths[0])),
         )
         assert job is not None
         return job
