@@ -25,7 +25,7 @@ from config.settings import (
     ReceiveSettings,
     Settings,
 )
-from config.web import WebSettings
+from config.web import WebSettings, WebTlsSettings
 
 __all__ = [
     "AnyPeer",
@@ -55,5 +55,6 @@ __all__ = [
     "TumorEngine",
     "WebPeerSettings",
     "WebSettings",
+    "WebTlsSettings",
     "load_settings",
 ]

@@ -15,12 +15,14 @@ from pydantic_settings import EnvSettingsSource
 from config.errors import SettingsError
 from config.network import AnyPeer, PeerSettings, TlsSettings, WebPeerSettings
 from config.settings import Settings
+from config.web import WebTlsSettings
 
 ENV_PREFIX = "HEPAR_"
 ENV_DELIMITER = "__"
 
 Tree = dict[str, Any]
 KeyPath = tuple[str, ...]
+_Tls = typing.TypeVar("_Tls", TlsSettings | None, WebTlsSettings | None)
 
 _PEERS: Mapping[str, type[BaseModel]] = {"dimse": PeerSettings, "dicomweb": WebPeerSettings}
 """The kinds of peers, by the tag that pydantic puts behind their names."""
@@ -202,15 +204,16 @@ def _anchor(settings: Settings, base: Path) -> Settings:
             "data_dir": base / settings.data_dir,
             "peers": {name: _anchor_peer(peer, base) for name, peer in settings.peers.items()},
             "node": settings.node.model_copy(update={"tls": _anchor_tls(settings.node.tls, base)}),
+            "web": settings.web.model_copy(update={"tls": _anchor_tls(settings.web.tls, base)}),
             "inference": settings.inference.model_copy(update={"model": model}),
         }
     )
 
 
-def _anchor_tls(tls: TlsSettings | None, base: Path) -> TlsSettings | None:
+def _anchor_tls(tls: _Tls, base: Path) -> _Tls:
     if tls is None:
         return None
-    files = {name: base / getattr(tls, name) for name in ("certificate", "key", "authorities")}
+    files = {name: base / value for name, value in tls if isinstance(value, Path)}
     return tls.model_copy(update=files)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from config import Settings
 from node.roles import Role
+from node.service_manager import READY, STOPPING, tell
 from storage.database import open_database, upgrade_database
 from storage.errors import DatabaseDamaged, DatabaseError
 
@@ -81,10 +82,12 @@ class Supervisor:
             signal.signal(number, lambda *_: self.stop.set())
         self._prepare_database()
         children = [child for role in self.roles for child in self._children(role)]
+        tell(READY)
         while not self.stop.is_set():
             for child in children:
                 child.watch()
             self.stop.wait(WATCH_S)
+        tell(STOPPING)
         _stop_all([child.process for child in children if child.process is not None])
 
     def _prepare_database(self) -> None:
