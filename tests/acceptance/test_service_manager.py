@@ -1,5 +1,6 @@
-"""The node under systemd: what it tells it, and that `docker/systemd` fits the program."""
+"""The node under systemd and logrotate, as `docker/` sets them up."""
 
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from node.supervisor import STOP_GRACE_S
 
 SYSTEMD = Path(__file__).parents[2] / "docker" / "systemd"
 UNIT = SYSTEMD / "hepar.service"
+ROTATION = SYSTEMD.parent / "logrotate" / "hepar"
 
 
 def value_of(key: str) -> str:
@@ -24,17 +26,18 @@ def value_of(key: str) -> str:
     return found
 
 
+def node_in(folder: Path, **environ: str) -> NodeProcess:
+    """Give a node of one role, which starts quickly."""
+    port = find_free_port()
+    toml = NODE_TOML.format(port=port, web_port=find_free_port())
+    return NodeProcess(folder=folder, port=port, toml=toml, environ=environ, roles=["scheduler"])
+
+
 @pytest.mark.parametrize("is_abstract", [False, True])
 def test_it_says_when_it_has_started_and_when_it_stops(tmp_path: Path, is_abstract: bool):
     name = f"hepar-test-{find_free_port()}"
     bound, told = (f"\0{name}", f"@{name}") if is_abstract else (str(tmp_path / "notify"),) * 2
-    node = NodeProcess(
-        folder=tmp_path,
-        port=0,
-        toml=NODE_TOML.format(port=find_free_port(), web_port=find_free_port()),
-        environ={"NOTIFY_SOCKET": told},
-        roles=["scheduler"],
-    )
+    node = node_in(tmp_path, NOTIFY_SOCKET=told)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(bound)
         manager.settimeout(60)
@@ -49,13 +52,7 @@ def test_it_says_when_it_has_started_and_when_it_stops(tmp_path: Path, is_abstra
 
 
 def test_a_manager_that_is_gone_stops_nothing(tmp_path: Path):
-    node = NodeProcess(
-        folder=tmp_path,
-        port=0,
-        toml=NODE_TOML.format(port=find_free_port(), web_port=find_free_port()),
-        environ={"NOTIFY_SOCKET": str(tmp_path / "nobody")},
-        roles=["scheduler"],
-    )
+    node = node_in(tmp_path, NOTIFY_SOCKET=str(tmp_path / "nobody"))
     node.start()
     assert node.stop() == 0
     assert "the service manager was not told READY=1" in node.log
@@ -83,6 +80,28 @@ def test_wrong_settings_are_not_tried_again(tmp_path: Path):
     done = CliRunner().invoke(app, ["config", "check", "-c", str(tmp_path / "hepar.toml")])
     assert done.exit_code != 0
     assert value_of("RestartPreventExitStatus") == "2"
+
+
+@pytest.mark.peer
+def test_logrotate_empties_the_file_under_a_running_node(tmp_path: Path):
+    logrotate = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if logrotate is None:
+        pytest.skip("logrotate is not installed (docker/install-test-peers installs it)")
+    node = node_in(tmp_path)
+    node.start()
+    text = ROTATION.read_text(encoding="utf-8").replace("/var/log/hepar", str(tmp_path))
+    configuration = tmp_path / "logrotate.conf"
+    configuration.write_text(re.sub(r"su .*\n", "", text))
+    configuration.chmod(0o644)
+    command = [logrotate, "--force", "--state", tmp_path / "state", configuration]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"message": "node starts"' in (tmp_path / "node.log.1").read_text()
+    assert node.stop() == 0
+    # It went on at the beginning of the file: a hole would be zeros.
+    assert node.log.startswith("{")
+    assert '"message": "node starts"' not in node.log
+    assert '"message": "role stopped"' in node.log
 
 
 @pytest.mark.peer
