@@ -100,7 +100,7 @@ class Supervisor:
         storage.errors.SchemaOutdated, storage.errors.SchemaTooNew
         """
         if self.settings.database.url is None:
-            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+            self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             upgrade_database(self.settings.database_url)
             return
         try:

@@ -64,10 +64,10 @@ class SchemaOutdated(StorageError):
     def __init__(self, found: str | None, expected: str) -> None:
         self.found = found
         self.expected = expected
-        super().__init__(
-            f"the job database has schema {found or 'none'}, this version needs {expected}; "
-            "run `hepar db upgrade`"
+        says = (
+            f"has schema {found}, this version needs {expected}" if found else "has no tables yet"
         )
+        super().__init__(f"the job database {says}; run `hepar db upgrade`")
 
 
 class SchemaTooNew(StorageError):

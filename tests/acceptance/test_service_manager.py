@@ -45,6 +45,7 @@ def test_it_says_when_it_has_started_and_when_it_stops(tmp_path: Path, is_abstra
         try:
             assert manager.recv(100) == b"READY=1"
             assert (tmp_path / "data" / "hepar.db").exists()
+            assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "it will name patients"
             node.process.terminate()
             assert manager.recv(100) == b"STOPPING=1"
         finally:

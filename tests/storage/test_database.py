@@ -410,7 +410,7 @@ def test_open_can_upgrade(new_url: Any) -> None:
 
 
 def test_a_database_without_tables_is_outdated(new_url: Any) -> None:
-    with pytest.raises(SchemaOutdated, match=r"has schema none.* run `hepar db upgrade`"):
+    with pytest.raises(SchemaOutdated, match=r"has no tables yet; run `hepar db upgrade`"):
         open_database(new_url())
 
 
