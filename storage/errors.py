@@ -78,7 +78,8 @@ class SchemaTooNew(StorageError):
         self.expected = expected
         super().__init__(
             f"the job database has schema {found}, which this version (schema {expected}) does not "
-            "know; it was upgraded by a newer version of hepar, run that one"
+            "know; it was upgraded by a newer version of hepar: run that one, or restore the "
+            "backup that was made before the upgrade"
         )
 
 
