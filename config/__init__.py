@@ -28,7 +28,7 @@ from config.settings import (
     ReceiveSettings,
     Settings,
 )
-from config.web import WebSettings
+from config.web import WebSettings, WebTlsSettings
 
 __all__ = [
     "AlertSettings",
@@ -65,6 +65,7 @@ __all__ = [
     "TumorEngine",
     "WebPeerSettings",
     "WebSettings",
+    "WebTlsSettings",
     "WebhookSettings",
     "load_settings",
 ]

@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from storage.job_query import JobHit
     from storage.records import JobRecord, ResultRecord
 
-jobs_app = typer.Typer(help="The job database.", no_args_is_help=True)
-rules_app = typer.Typer(help="Selection rules.", no_args_is_help=True)
-config_app = typer.Typer(help="Settings.", no_args_is_help=True)
+jobs_app = typer.Typer(help="Jobs: look, retry, cancel, send again.", no_args_is_help=True)
+rules_app = typer.Typer(help="Rules that select series: try them.", no_args_is_help=True)
+config_app = typer.Typer(
+    help="Settings: check them, show all with their origin.", no_args_is_help=True
+)
 
 JobIdArgument = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job.")]
 

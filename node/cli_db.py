@@ -14,7 +14,7 @@ from node.console import out, progress_bar
 if TYPE_CHECKING:
     from node.services import Services
 
-db_app = typer.Typer(help="The job database.", no_args_is_help=True)
+db_app = typer.Typer(help="The job database: schema, backup, restore.", no_args_is_help=True)
 
 
 @db_app.command("upgrade")
@@ -23,7 +23,7 @@ def upgrade_db(config: ConfigOption = None, overrides: SetOption = None) -> None
     from storage.database import upgrade_database
 
     settings = load(config, overrides).settings
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     upgrade_database(settings.database_url)
     out.print("The job database has the schema of this version.")
 

@@ -101,10 +101,10 @@ def check_settings(settings: Settings) -> None:
     config.SettingsError
         When a rule names an attribute that there is not, or `database.url` cannot be used.
     node.errors.UnusableTls
-        When a certificate of [node.tls] cannot be used.
+        When a certificate of [node.tls] or [web.tls] cannot be used.
     """
     from dicom_io.rules import check_rules
-    from node.tls import make_server_context
+    from node.tls import check_web_certificate, make_server_context
     from storage.database import read_url
     from storage.errors import UnusableUrl
 
@@ -118,6 +118,8 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError(str(error)) from error
     if settings.node.tls is not None:
         make_server_context(settings.node.tls)
+    if settings.web.tls is not None:
+        check_web_certificate(settings.web.tls)
 
 
 def passed_on(config: Path | None, overrides: list[str] | None) -> list[str]:

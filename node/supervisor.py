@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from config import Settings
 from node.roles import Role
+from node.service_manager import READY, STOPPING, tell
 from node.watchman import Watchman
 from storage.database import open_database, upgrade_database
 from storage.errors import DatabaseDamaged, DatabaseError
@@ -84,6 +85,7 @@ class Supervisor:
         self._prepare_database()
         children = [child for role in self.roles for child in self._children(role)]
         watchman = Watchman(self.settings)
+        tell(READY)
         while not self.stop.is_set():
             for child in children:
                 if (code := child.watch()) is not None:
@@ -91,6 +93,7 @@ class Supervisor:
             self.stop.wait(WATCH_S)
         # Told meanwhile, because whoever stops us may not wait for long.
         watchman.node_stops("is being stopped")
+        tell(STOPPING)
         _stop_all([child.process for child in children if child.process is not None])
         watchman.close()
 
@@ -104,7 +107,7 @@ class Supervisor:
         storage.errors.SchemaOutdated, storage.errors.SchemaTooNew
         """
         if self.settings.database.url is None:
-            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+            self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             upgrade_database(self.settings.database_url)
             return
         try:

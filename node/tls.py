@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from config import PeerTls, TlsSettings
+from config import PeerTls, TlsSettings, WebTlsSettings
 from node.errors import UnusableTls
 
 MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2
@@ -31,6 +31,25 @@ def make_server_context(settings: TlsSettings) -> ssl.SSLContext:
     if settings.ask_certificate:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def check_web_certificate(settings: WebTlsSettings) -> None:
+    """Check that the pages can be served with certificate and key.
+
+    Raises
+    ------
+    UnusableTls
+        When a file cannot be read, or key and certificate do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Else OpenSSL asks whoever sits at the terminal for the password of a key.
+        context.load_cert_chain(settings.certificate, settings.key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise UnusableTls(
+            f"certificate {settings.certificate} and key {settings.key} of [web.tls] cannot be "
+            f"used: {error}"
+        ) from error
 
 
 def make_client_context(settings: TlsSettings, peer: PeerTls) -> ssl.SSLContext:

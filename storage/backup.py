@@ -109,6 +109,8 @@ def back_up(url: str, target: Path) -> None:
     try:
         if _look(read) is None:
             raise BackupFailed(target, "the database has no tables yet")
+        # It names patients: only its owner may read it.
+        part.touch(mode=0o600)
         _backups_of(read).save(part)
         part.replace(target)
     except (OSError, DatabaseError) as error:

@@ -201,6 +201,8 @@ def upgrade_database(url: str, revision: str = "head") -> None:
     Raises
     ------
     UnusableUrl, DatabaseError, DatabaseDamaged
+    SchemaTooNew
+        A newer version has upgraded it.
     """
     from alembic import command
     from alembic.config import Config
@@ -215,6 +217,9 @@ def upgrade_database(url: str, revision: str = "head") -> None:
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK}
                 )
+            found, known = _find_revision(connection), list_revisions()
+            if found is not None and found not in known:
+                raise SchemaTooNew(found, known[-1])
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     finally:

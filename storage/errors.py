@@ -67,10 +67,10 @@ class SchemaOutdated(StorageError):
     def __init__(self, found: str | None, expected: str) -> None:
         self.found = found
         self.expected = expected
-        super().__init__(
-            f"the job database has schema {found or 'none'}, this version needs {expected}; "
-            "run `hepar db upgrade`"
+        says = (
+            f"has schema {found}, this version needs {expected}" if found else "has no tables yet"
         )
+        super().__init__(f"the job database {says}; run `hepar db upgrade`")
 
 
 class SchemaTooNew(StorageError):
@@ -81,7 +81,8 @@ class SchemaTooNew(StorageError):
         self.expected = expected
         super().__init__(
             f"the job database has schema {found}, which this version (schema {expected}) does not "
-            "know; it was upgraded by a newer version of hepar, run that one"
+            "know; it was upgraded by a newer version of hepar: run that one, or restore the "
+            "backup that was made before the upgrade"
         )
 
 

@@ -23,6 +23,7 @@ def test_what_came_after_the_backup_is_told_and_done_again(
     done = node.hepar("db", "backup", str(saved))
     assert done.returncode == 0, done.stderr
     assert "has been checked" in words(done.stdout)
+    assert saved.stat().st_mode & 0o077 == 0, "it names patients"
     storescu(synthetic_ct.folder, node.port)
     node.wait_for_state(JobState.DELIVERED)
     before = {str(dcmread(path).SOPInstanceUID) for path in storescp.files()}

@@ -38,6 +38,12 @@ def test_certificates_lie_beside_the_file(tmp_path: Path):
     assert (tls.key, tls.authorities) == (Path("/k"), tmp_path / "a" / "b")
 
 
+def test_the_certificate_of_the_pages_lies_beside_the_file(tmp_path: Path):
+    path = write(tmp_path, "[web.tls]\ncertificate = 'tls/pages.pem'\nkey = '/k'\n")
+    tls = load_settings(path, environ={}).settings.web.tls
+    assert (tls.certificate, tls.key) == (tmp_path / "tls" / "pages.pem", Path("/k"))
+
+
 def test_command_line_wins_over_environment_over_file(tmp_path: Path):
     path = write(tmp_path, "[node]\nport = 1\nmax_associations = 1\nae_title = 'FILE'\n")
     loaded = load_settings(

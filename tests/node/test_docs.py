@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from config import load_settings
 from dicom_io.errors import RejectionReason
 from node.audit_message import KINDS
 from node.cli import app
+from node.cli_options import check_settings
 from node.dimse_status import DimseStatus
 from storage.states import JOB_TRANSITIONS, AuditEvent
 
@@ -75,3 +77,14 @@ def test_help_is_worth_reading():
         command = stack.pop()
         assert command.help, command.name
         stack += getattr(command, "commands", {}).values()
+
+
+def test_the_settings_of_the_container_are_accepted_and_believe_the_proxy_of_compose():
+    docker = TOP / "docker"
+    settings = load_settings(docker / "hepar.toml", environ={}).settings
+    check_settings(settings)
+    compose = (docker / "compose.yaml").read_text(encoding="utf-8")
+    proxy = compose.split("\n  proxy:\n")[1].split("\n\n")[0]
+    [network] = settings.web.proxy.networks
+    assert f"ipv4_address: {network.network_address}\n" in proxy
+    assert network.num_addresses == 1

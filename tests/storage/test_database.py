@@ -410,8 +410,17 @@ def test_open_can_upgrade(new_url: Any) -> None:
     open_database(new_url(), upgrade=True).close()
 
 
+def test_what_a_newer_version_has_made_is_left_alone(new_url: Any) -> None:
+    url = new_url()
+    upgrade_database(url)
+    with transaction(url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaTooNew, match="restore the backup"):
+        upgrade_database(url)
+
+
 def test_a_database_without_tables_is_outdated(new_url: Any) -> None:
-    with pytest.raises(SchemaOutdated, match=r"has schema none.* run `hepar db upgrade`"):
+    with pytest.raises(SchemaOutdated, match=r"has no tables yet; run `hepar db upgrade`"):
         open_database(new_url())
 
 
