@@ -1,10 +1,12 @@
 """What every role of the node works with, opened from the settings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from config import Settings
 from node.metrics import Metrics
+from storage.activity import Activity
 from storage.audit import AuditTrail
 from storage.catalog import Catalog
 from storage.database import Database, open_database
@@ -45,8 +47,11 @@ class Services:
     pauses: Pauses
     users: Users
     audit: AuditTrail
+    activity: Activity
     metrics: Metrics
     """Of this process."""
+    origins: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Whence the settings come, as `LoadedSettings.origins`, where that is known."""
 
     def __enter__(self) -> Self:
         return self
@@ -82,5 +87,6 @@ def open_services(settings: Settings) -> Services:
         pauses=Pauses(database),
         users=Users(database),
         audit=AuditTrail(database),
+        activity=Activity(database),
         metrics=Metrics(),
     )
