@@ -61,7 +61,7 @@ def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterato
     except StorageError as error:
         yield Check(name="roles", verdict=down, detail=str(error))
         return
-    yield from _check_roles(beats, down)
+    yield from check_roles(beats, down)
 
 
 def check_ready(settings: Settings) -> Iterator[Check]:
@@ -74,7 +74,7 @@ def check_ready(settings: Settings) -> Iterator[Check]:
         yield Check(name="database", verdict=Verdict.BAD, detail=str(error))
         return
     yield Check(name="database", verdict=Verdict.GOOD, detail="answers")
-    yield from _check_roles(beats, Verdict.BAD)
+    yield from check_roles(beats, Verdict.BAD)
 
 
 def check_disk(settings: Settings) -> Check:
@@ -92,7 +92,8 @@ def check_disk(settings: Settings) -> Check:
     )
 
 
-def _check_roles(beats: Collection[RoleBeat], down: Verdict) -> Iterator[Check]:
+def check_roles(beats: Collection[RoleBeat], down: Verdict) -> Iterator[Check]:
+    """Check by signs of life that each role runs; `down` is the verdict on one that does not."""
     now = utc_now()
     # One from the future is older than the clock, which was set back since.
     alive = {beat.role: beat.detail for beat in beats if abs(now - beat.beat_at) < DEAD_AFTER}
