@@ -16,17 +16,31 @@ from node.errors import WrongCall
 from node.services import Services
 from node.web import login, probes
 from node.web.access import LIVE_HEADER, find_visitor
+from node.web.body_limit import BodyLimit
 from node.web.errors import NotLoggedIn, Refused
 from node.web.journal import Looks
-from node.web.pages import account, job, jobs, now, results, slices, users
+from node.web.pages import (
+    account,
+    audit,
+    job,
+    jobs,
+    now,
+    peers,
+    results,
+    rules,
+    slices,
+    system,
+    users,
+)
 from node.web.proxy import BehindProxy
 from node.web.rendering import FOLDER, go_to, render
+from node.web.runs import Runs
 from node.web.shelf import Shelf
 from storage.errors import DatabaseError, NotFound, StorageError
 
 logger = logging.getLogger(__name__)
 
-_PAGES = (now, jobs, job, slices, results, users, account)
+_PAGES = (now, jobs, job, slices, results, rules, peers, system, users, audit, account)
 _HEADERS = {
     # Nothing comes from another place, and nothing is shown in another's frame.
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
@@ -55,12 +69,15 @@ def build_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.shelf, app.state.looks = Shelf(services), Looks()
+    app.state.runs = Runs()
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.include_router(probes.router)
     app.include_router(login.router)
     for page in _PAGES:
         app.include_router(page.router, include_in_schema=False)
     _add_refusals(app)
+    # The first one added is the innermost: what it refuses gets a page.
+    app.add_middleware(BodyLimit, larger={rules.UPLOAD_PATH: rules.MAX_UPLOAD_BYTES})
     app.middleware("http")(_add_headers)
     if services.settings.web.proxy is not None:
         # The last one added is the first to see a request.
@@ -121,15 +138,15 @@ def _describe(error: Exception) -> tuple[int, str]:
         case RequestValidationError():
             return 422, "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
         case HTTPException():
-            return error.status_code, f"{error.detail}."
+            return error.status_code, _sentence(error.detail)
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):
-            return status, _sentence(error)
+            return status, _sentence(str(error))
     return 500, "Something went wrong; the log of the node says what."
 
 
-def _sentence(error: Exception) -> str:
-    text = str(error).rstrip(".")
+def _sentence(text: str) -> str:
+    text = text.rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
 
 

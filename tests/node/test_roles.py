@@ -13,7 +13,7 @@ BROKEN_WORKER = """
 import sys
 from pathlib import Path
 import node.worker
-from config import Settings
+from config import LoadedSettings, Settings
 from node.roles import Role, run_role
 from storage.errors import DatabaseError
 
@@ -22,7 +22,8 @@ class Broken:
         raise DatabaseError("disk full")
 
 node.worker.load_worker = lambda services, stop: Broken()
-run_role(Role.WORKER, Settings(data_dir=Path(sys.argv[1])), supervised=False)
+loaded = LoadedSettings(settings=Settings(data_dir=Path(sys.argv[1])), origins={})
+run_role(Role.WORKER, loaded, supervised=False)
 """
 
 
