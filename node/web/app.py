@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from node.errors import WrongCall
+from inference.errors import ModelPackageError
+from node.errors import ModelRefused, WrongCall
 from node.services import Services
 from node.web import login, probes
 from node.web.access import LIVE_HEADER, find_visitor
@@ -57,6 +58,8 @@ _STATUSES: dict[type[Exception], int] = {
     DatabaseError: 503,
     StorageError: 409,
     WrongCall: 422,
+    ModelPackageError: 422,
+    ModelRefused: 409,
 }
 """The first that fits."""
 _YEAR_S = 31_536_000
@@ -105,7 +108,7 @@ async def _add_headers(
 
 def _add_refusals(app: FastAPI) -> None:
     """Say in one form why something is not served: a page for people, JSON for programs."""
-    for kind in (Refused, StorageError, WrongCall, RequestValidationError, HTTPException):
+    for kind in (*_STATUSES, Refused, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _refuse)
     app.add_exception_handler(Exception, _fail)
 

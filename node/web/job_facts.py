@@ -6,8 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from config import Settings
 from config.results import ResultRole
 from dicom_io.result_classes import name_class
+from node.models import survey_models
 from storage.records import (
     DeliveryRecord,
     JobEvent,
@@ -184,6 +186,15 @@ def list_actions(
         hindrance = "The series has changed since, so there is nothing to do for this job."
         return replace(actions, retry="", destinations=(), hindrance=hindrance)
     return actions
+
+
+def list_other_models(job: JobRecord, settings: Settings) -> list[str]:
+    """List the models that the node has besides the one that the job was made for."""
+    return [
+        model.package.reference
+        for model in survey_models(settings).usable
+        if model.package.identity.digest != job.model_digest
+    ]
 
 
 def _explain_retry(job: JobRecord, *, has_results: bool, removed: bool) -> str:

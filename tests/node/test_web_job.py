@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from doubles import BoxSegmenter, Held
+from doubles import BoxSegmenter, Held, write_package
 from pydicom import dcmread, uid
 
 from config import Settings
@@ -22,6 +22,7 @@ from inference.errors import LiverNotFound
 from inference.labels import Label
 from inference.phantom import PhantomSettings, make_phantom
 from node.clock import utc_now
+from node.models import add_model
 from node.services import open_services
 from node.worker import Worker
 from storage.database import upgrade_database
@@ -228,7 +229,8 @@ def test_a_job_under_way_shows_its_slices_and_goes_on_by_itself(hold, serve, fre
     assert 'data-every="2"' in page
     assert "Processing is suspended" in page
     assert "when the job is done" in slices_of(browser)["notes"][0]
-    held.services.jobs.claim("worker", lease_s=60, now=utc_now())
+    held.services.pauses.resume(Work.PROCESSING)
+    assert held.services.jobs.claim("worker", lease_s=60, now=utc_now())
     part = browser.get("/jobs/1/parts/head").text
     assert "<progress" in part
     assert "<html" not in part
@@ -451,3 +453,18 @@ def test_a_failed_delivery_says_why_and_when_next(held, operator):
 def test_measurements_for_programs_are_those_of_the_page(held, operator):
     report = json.loads(operator.get("/jobs/1/report.json").content)
     assert report["summary"]["sentence"] in operator.get("/jobs/1").text
+
+
+def test_operators_have_another_model_process_the_series(held, operator, tmp_path):
+    other = add_model(held.services, write_package(tmp_path / "other", name="other").folder)
+    browser = operator
+    assert 'id="job-reprocess"' in browser.get("/jobs/1").text
+    answer = browser.post("/jobs/1/reprocess", model=other.reference)
+    assert answer.url.path == "/jobs/2"
+    assert other.reference.replace("@", " ") in answer.text
+    assert held.services.jobs.get(1).state is JobState.SUPERSEDED
+    assert held.services.jobs.events(2)[0].actor == "user:olga"
+    browser.get("/jobs/2")
+    assert browser.post("/jobs/2/reprocess", model="nothing").status_code == 422
+    line = held.services.audit.list_entries([AuditEvent.ACTION])[0]
+    assert line.detail["model"] == other.reference

@@ -1,8 +1,7 @@
 """The audit trail, for administrators; to read it is a line of it."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from node.audit_message import write_jsonl
 from node.clock import utc_now
 from node.health import Check, Verdict
 from node.services import Services
@@ -183,7 +183,7 @@ def export(services: ServicesHere, visitor: Administrator, wanted: Wanted) -> Re
 
 def _json_lines(audit: AuditTrail, wanted: AuditFilter) -> Iterator[str]:
     for line in filter(wanted.fits, audit.read()):
-        yield json.dumps(asdict(line) | {"at": line.at.isoformat()}) + "\n"
+        yield write_jsonl(line) + "\n"
 
 
 def _check_trail(audit: AuditTrail) -> Iterator[Check]:

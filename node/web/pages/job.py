@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, Request, Response
 
 from node.clock import utc_now
+from node.models import reprocess
 from node.services import Services
 from node.web import job_facts
 from node.web.access import Operator, ServicesHere, Viewer
@@ -95,28 +96,51 @@ def resend(
     return _done(request, services, visitor, job_id, told, action="resend job", to=names)
 
 
+@router.post("/reprocess")
+def reprocess_series(
+    request: Request,
+    services: ServicesHere,
+    visitor: Operator,
+    job_id: int,
+    model: Annotated[str, Form()],
+) -> Response:
+    """Have another model process the series."""
+    job = reprocess(services, job_id, model, visitor.actor)
+    told = f"Job {job.id} processes the series with {job.model_name} {job.model_version}."
+    action = "reprocess with another model"
+    _note(services, visitor, job_id, action=action, model=model, new_job=job.id)
+    return go_to(request, f"/jobs/{job.id}", told)
+
+
 def _done(
     request: Request, services: Services, visitor: Visitor, job_id: int, told: str, **detail: str
 ) -> Response:
     """Write down what was done, and show the job as it is now."""
-    series = services.catalog.get_series(services.jobs.get(job_id).series_uid)
-    action = detail.pop("action")
-    note_action(services, visitor, action, series=series, detail={"job": job_id, **detail})
+    _note(services, visitor, job_id, **detail)
     return go_to(request, f"/jobs/{job_id}", told)
+
+
+def _note(
+    services: Services, visitor: Visitor, job_id: int, *, action: str, **detail: str | int
+) -> None:
+    series = services.catalog.get_series(services.jobs.get(job_id).series_uid)
+    note_action(services, visitor, action, series=series, detail={"job": job_id, **detail})
 
 
 def _head(services: Services, job: JobRecord, visitor: Visitor) -> dict[str, Any]:
     """Say where the job stands, and what the visitor can do about it."""
     series = services.catalog.get_series(job.series_uid)
     results = services.jobs.results(job.id)
+    can_act = visitor.may(UserRole.OPERATOR)
     is_suspended = services.pauses.is_suspended(Work.PROCESSING)
     return {
         "job": job,
         "standing": job_facts.explain_standing(job),
         "waits_for_resume": is_suspended and job.state is JobState.QUEUED,
         "actions": job_facts.list_actions(job, series, results, services.settings.deliveries)
-        if visitor.may(UserRole.OPERATOR)
+        if can_act
         else None,
+        "models": job_facts.list_other_models(job, services.settings) if can_act else [],
     }
 
 
