@@ -107,7 +107,8 @@ def read_header(path: Path) -> InstanceHeader:
     OSError
         If the file cannot be read.
     """
-    dataset = _read_without_pixels(path, _HEADER_TAGS)
+    with path.open("rb") as file:
+        dataset = _read_without_pixels(file, _HEADER_TAGS)
     frame_count = read_count(dataset, "NumberOfFrames") or 1
     return InstanceHeader(
         sop_class_uid=_own_uid(dataset, "SOPClassUID"),
@@ -122,8 +123,13 @@ def read_header(path: Path) -> InstanceHeader:
     )
 
 
-def read_attributes(path: Path) -> Dataset:
+def read_attributes(source: Path | BinaryIO) -> Dataset:
     """Read the data set of an instance without its pixels, with its file meta information.
+
+    Parameters
+    ----------
+    source
+        A file in the DICOM File Format (PS3.10), or one that is open at its begin.
 
     Raises
     ------
@@ -132,26 +138,28 @@ def read_attributes(path: Path) -> Dataset:
     OSError
         If the file cannot be read.
     """
-    return _read_without_pixels(path, None)
+    if not isinstance(source, Path):
+        return _read_without_pixels(source, None)
+    with source.open("rb") as file:
+        return _read_without_pixels(file, None)
 
 
-def _read_without_pixels(path: Path, tags: tuple[BaseTag, ...] | None) -> FileDataset:
-    with path.open("rb") as file:
-        try:
-            _check_size(file)
-            dataset = dcmread(
-                file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags)
-            )
-            check_complete(file, dataset)
-        except InvalidDicomError as error:
-            raise UndecodableInstance("not a DICOM file: the prefix DICM is missing") from error
-        except DAMAGED_FILE_ERRORS as error:
-            raise UndecodableInstance(f"the data set is damaged: {error}") from error
-        except OSError as error:
-            # pydicom raises such an error of its own where a sequence has no end.
-            if error.errno is not None:
-                raise
-            raise UndecodableInstance(f"the data set is damaged: {error}") from error
+def _read_without_pixels(file: BinaryIO, tags: tuple[BaseTag, ...] | None) -> FileDataset:
+    try:
+        _check_size(file)
+        dataset = dcmread(
+            file, stop_before_pixels=True, specific_tags=None if tags is None else list(tags)
+        )
+        check_complete(file, dataset)
+    except InvalidDicomError as error:
+        raise UndecodableInstance("not a DICOM file: the prefix DICM is missing") from error
+    except DAMAGED_FILE_ERRORS as error:
+        raise UndecodableInstance(f"the data set is damaged: {error}") from error
+    except OSError as error:
+        # pydicom raises such an error of its own where a sequence has no end.
+        if error.errno is not None:
+            raise
+        raise UndecodableInstance(f"the data set is damaged: {error}") from error
     return dataset
 
 

@@ -47,13 +47,38 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConditionTrial:
+    """How one condition of a rule fared."""
+
+    keyword: str
+    wording: str
+    """What it asks for, as "is 'CT'"."""
+    held: bool
+    found: str
+    """The value, several joined by backslashes; empty where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuleTrial:
     """How one rule fared."""
 
     rule: str
-    matched: bool
-    why: str
-    """The conditions that held, or the first that did not with the value found."""
+    conditions: tuple[ConditionTrial, ...]
+    """Each of them, also those after one that did not hold."""
+
+    @property
+    def matched(self) -> bool:
+        """Whether all conditions held."""
+        return all(condition.held for condition in self.conditions)
+
+    @property
+    def why(self) -> str:
+        """The conditions that held, or the first that did not with the value found."""
+        for one in self.conditions:
+            if not one.held:
+                return f"{one.keyword} {one.wording} does not hold, found {one.found!r}"
+        held = [f"{one.keyword} {one.wording}" for one in self.conditions]
+        return ", ".join(held) or "always"
 
 
 def check_rules(rules: Sequence[RuleSettings]) -> None:
@@ -167,18 +192,28 @@ def _facts(calling_ae_title: str, instance_count: int | None) -> dict[str, _Valu
     }
 
 
+def describe_conditions(rule: RuleSettings) -> list[str]:
+    """Give each condition of a rule in words; none means that it always decides."""
+    return [f"{one.keyword} {one.wording}" for one in _try_rule(rule, Dataset(), {}).conditions]
+
+
+def names_sender(rule: RuleSettings, calling_ae_title: str) -> bool:
+    """Say whether a rule has a condition on the sender, and a sender of this name fulfills it."""
+    condition = rule.when.get(CALLING_AE_TITLE)
+    if condition is None:
+        return False
+    return all(holds for _, holds in _tests(_as_condition(condition), (calling_ae_title,)))
+
+
 def _try_rule(rule: RuleSettings, attributes: Dataset, facts: Mapping[str, _Values]) -> RuleTrial:
-    held = []
+    conditions = []
     for keyword, expected in rule.when.items():
         values = facts[keyword] if keyword in facts else _read_values(attributes, keyword)
-        for wording, holds in _tests(_as_condition(expected), values):
-            if not holds:
-                found = "\\".join(values)
-                why = f"{keyword} {wording} does not hold, found {found!r}"
-                return RuleTrial(rule=rule.name, matched=False, why=why)
-            held.append(f"{keyword} {wording}")
-    why = ", ".join(held) or "always"
-    return RuleTrial(rule=rule.name, matched=True, why=why)
+        conditions += [
+            ConditionTrial(keyword=keyword, wording=wording, held=held, found="\\".join(values))
+            for wording, held in _tests(_as_condition(expected), values)
+        ]
+    return RuleTrial(rule=rule.name, conditions=tuple(conditions))
 
 
 def _as_condition(expected: Scalar | Condition) -> Condition:

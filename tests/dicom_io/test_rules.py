@@ -9,7 +9,15 @@ from pydicom.tag import Tag
 
 from config.rules import Condition, RuleAction, RuleSettings, default_rules
 from dicom_io.headers import read_attributes
-from dicom_io.rules import Decision, check_rules, decide, explain, may_process
+from dicom_io.rules import (
+    Decision,
+    check_rules,
+    decide,
+    describe_conditions,
+    explain,
+    may_process,
+    names_sender,
+)
 
 
 def _rule(when, name="r", action=RuleAction.PROCESS, reason=""):
@@ -147,6 +155,37 @@ def test_first_match_decides_and_reason_may_be_empty(attributes):
         ("two", True, "Rows is at least 500, Modality is 'CT'"),
         ("three", True, "always"),
     ]
+
+
+def test_each_condition_of_each_rule_is_tried(attributes):
+    rule = _rule({"Modality": "MR", "Rows": {"min": 500, "max": 600}, "KVP": {"present": False}})
+    [trial] = explain([rule], attributes)
+    assert [(one.keyword, one.wording, one.held, one.found) for one in trial.conditions] == [
+        ("Modality", "is 'MR'", False, "CT"),
+        ("Rows", "is at least 500", True, "512"),
+        ("Rows", "is at most 600", True, "512"),
+        ("KVP", "is absent", True, ""),
+    ]
+    assert describe_conditions(rule) == [
+        "Modality is 'MR'",
+        "Rows is at least 500",
+        "Rows is at most 600",
+        "KVP is absent",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("when", "named"),
+    [
+        ({}, False),
+        ({"Modality": "CT"}, False),
+        ({"CallingAETitle": "CT1", "Modality": "CT"}, True),
+        ({"CallingAETitle": {"matches": "^CT"}}, True),
+        ({"CallingAETitle": "CT2"}, False),
+    ],
+)
+def test_rules_name_senders(when, named):
+    assert names_sender(_rule(when), "CT1") == named
 
 
 def test_reason_quotes_no_values_of_the_data_set(attributes):
