@@ -126,7 +126,7 @@ def role(name: Role, config: ConfigOption = None, overrides: SetOption = None) -
     """Run one role in this process; `hepar serve` calls it."""
     from node.roles import run_role
 
-    run_role(name, load(config, overrides).settings, supervised=not sys.stdin.isatty())
+    run_role(name, load(config, overrides), supervised=not sys.stdin.isatty())
 
 
 @app.command()

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel
 
 from config.hints import settings_hints
-from config.settings import Settings
+from config.listing import list_settings
 from node.cli_options import (
     ConfigOption,
     JsonOption,
@@ -296,22 +295,14 @@ def try_rules(
     overrides: SetOption = None,
 ) -> None:
     """Say for each series which rule decides, and why."""
-    from dicom_io.headers import read_attributes
-    from dicom_io.rules import decide
-    from dicom_io.series import find_series
+    from node.rule_trial import try_paths
 
     settings = load(config, overrides).settings
     check_settings(settings)
-    rows: list[dict[str, object]] = []
-    for path in paths:
-        for uid, files in find_series(path).items():
-            decision = decide(
-                settings.rules,
-                read_attributes(files[0]),
-                calling_ae_title=calling_ae_title,
-                instance_count=len(files),
-            )
-            rows.append({"series": uid, "instances": len(files), **asdict(decision)})
+    rows: list[dict[str, object]] = [
+        {"series": trial.series_uid, "instances": trial.instances, **asdict(trial.decision)}
+        for trial in try_paths(settings.rules, paths, calling_ae_title)
+    ]
     if as_json:
         print_json(rows)
         return
@@ -338,37 +329,12 @@ def show_config(
     as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None
 ) -> None:
     """List every key with its value, origin, default and meaning; secrets are masked."""
-    loaded = load(config, overrides)
     rows = [
-        [".".join(key), value, loaded.origins.get(key, "default"), help_text]
-        for key, value, help_text in _settings_rows(loaded.settings, ())
+        [row.key, row.value, row.origin, row.meaning]
+        for row in list_settings(load(config, overrides))
     ]
     columns = ["key", "value", "origin", "meaning"]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
     print_table("Settings", columns, rows)
-
-
-def _settings_rows(model: BaseModel, prefix: tuple[str, ...]) -> list[tuple[Any, Any, str]]:
-    rows: list[tuple[Any, Any, str]] = []
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        key = (*prefix, name)
-        if isinstance(value, BaseModel):
-            rows += _settings_rows(value, key)
-        elif isinstance(model, Settings) and name in ("peers", "profiles"):
-            for one, its_settings in value.items():
-                rows += _settings_rows(its_settings, (*key, one))
-        elif isinstance(model, Settings) and name == "rules":
-            names = ", ".join(f"{rule.name}: {rule.action.value}" for rule in value)
-            rows.append((key, names, field.description or ""))
-        else:
-            rows.append((key, _shown(value), field.description or ""))
-    return rows
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, (frozenset, tuple)):
-        return ", ".join(sorted(str(item) for item in value)) or "none"
-    return value

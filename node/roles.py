@@ -8,11 +8,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from config import Settings
+from config import LoadedSettings
 from node.clock import utc_now
 from node.log_setup import set_up_logging
 
@@ -42,15 +43,15 @@ class Role(StrEnum):
     """Health and job pages."""
 
 
-def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
+def run_role(role: Role, loaded: LoadedSettings, *, supervised: bool) -> None:
     """Run one role until SIGTERM or SIGINT, or until the supervisor is gone.
 
     Parameters
     ----------
     role
         Which one.
-    settings
-        The whole tree.
+    loaded
+        The whole tree, and whence it comes.
     supervised
         Whether standard input is a pipe of the supervisor whose end means: stop.
     """
@@ -58,13 +59,13 @@ def run_role(role: Role, settings: Settings, *, supervised: bool) -> None:
     from node.services import open_services
     from storage.states import AuditEvent
 
-    set_up_logging(settings.log, role=role.value)
+    set_up_logging(loaded.settings.log, role=role.value)
     stop, orphaned = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if supervised:
         threading.Thread(target=_stop_with_supervisor, args=(stop, orphaned), daemon=True).start()
-    services = open_services(settings)
+    services = replace(open_services(loaded.settings), origins=loaded.origins)
     logger.info("role starts", extra={"action": "start", "pid": os.getpid()})
     _tell_audit(services, role, AuditEvent.NODE_STARTED)
     try:

@@ -1,10 +1,12 @@
 """What every role of the node works with, opened from the settings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from config import Settings
 from node.metrics import Metrics
+from storage.activity import Activity
 from storage.alerts import Alerts
 from storage.audit import AuditTrail
 from storage.catalog import Catalog
@@ -49,9 +51,12 @@ class Services:
     pauses: Pauses
     users: Users
     audit: AuditTrail
+    activity: Activity
     alerts: Alerts
     metrics: Metrics
     """Of this process."""
+    origins: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Whence the settings come, as `LoadedSettings.origins`, where that is known."""
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +96,7 @@ def open_services(settings: Settings) -> Services:
         pauses=Pauses(database),
         users=Users(database),
         audit=AuditTrail(database),
+        activity=Activity(database),
         alerts=Alerts(database),
         metrics=Metrics(),
     )
