@@ -1,9 +1,7 @@
 """Commands of the administrator: received series, and what of them is kept."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime
-from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +14,7 @@ from storage.states import AuditEvent
 if TYPE_CHECKING:
     from config import ReceiveSettings
     from storage.records import SeriesRecord
-    from storage.retention import Holding
+    from storage.retention import Holding, Kept
 
 series_app = typer.Typer(help="Received series and what was decided.", no_args_is_help=True)
 retention_app = typer.Typer(help="What is kept, and for how long.", no_args_is_help=True)
@@ -114,6 +112,8 @@ def preview(
     as_json: JsonOption = False, config: ConfigOption = None, overrides: SetOption = None
 ) -> None:
     """Print what would be removed now, by which rule, and why the rest stays; remove nothing."""
+    from storage.retention import group_kept
+
     plan = open_stores(config, overrides).retention.plan(utc_now())
     removals = [{**_facts(one.holding), "rule": one.rule} for one in plan.removals]
     if as_json:
@@ -141,7 +141,7 @@ def preview(
     print_table(
         "Stays",
         ["what", "why", "how many", "GB", "first due (UTC)", "jobs"],
-        list(_why_kept(plan.kept)),
+        [_kept_row(one) for one in group_kept(plan.kept)],
     )
     going = sum(removal.holding.size_bytes for removal in plan.removals)
     staying = sum(one.size_bytes for one in plan.kept)
@@ -160,19 +160,11 @@ def _facts(holding: "Holding") -> dict[str, Any]:
     }
 
 
-def _why_kept(kept: Iterable["Holding"]) -> Iterator[list[object]]:
-    """Give a row for each reason."""
-
-    def reason(holding: "Holding") -> tuple[str, str]:
-        return holding.kind.value, holding.verdict.why
-
-    for (kind, why), group in groupby(sorted(kept, key=reason), reason):
-        same = list(group)
-        times = [one.verdict.due_at for one in same if one.verdict.due_at is not None]
-        due = f"{min(times):%Y-%m-%d %H:%M}" if times else "never"
-        jobs = sorted({one.verdict.job_id for one in same if one.verdict.job_id is not None})
-        named = ", ".join(map(str, jobs[:_JOBS_NAMED])) + (", ..." if jobs[_JOBS_NAMED:] else "")
-        yield [kind, why, len(same), _gb(sum(one.size_bytes for one in same)), due, named]
+def _kept_row(kept: "Kept") -> list[object]:
+    due = "never" if kept.first_due_at is None else f"{kept.first_due_at:%Y-%m-%d %H:%M}"
+    jobs = kept.job_ids
+    named = ", ".join(map(str, jobs[:_JOBS_NAMED])) + (", ..." if jobs[_JOBS_NAMED:] else "")
+    return [kept.kind.value, kept.why, kept.count, _gb(kept.size_bytes), due, named]
 
 
 def _gb(size_bytes: int) -> str:

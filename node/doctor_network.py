@@ -138,7 +138,7 @@ def check_peers(settings: Settings, called: Mapping[str, datetime]) -> Iterator[
         When something last came, by calling AE title.
     """
     for name, peer in settings.peers.items():
-        yield _ask(settings.node, name, peer)
+        yield check_peer(settings.node, name, peer)
         if PeerRole.SOURCE in peer.roles:
             yield _say_when_called(name, called.get(peer.ae_title))
         if PeerRole.DESTINATION in peer.roles:
@@ -149,7 +149,8 @@ def check_peers(settings: Settings, called: Mapping[str, datetime]) -> Iterator[
             yield Check(name=f"peer {name}: profile", verdict=Verdict.GOOD, detail=detail)
 
 
-def _ask(node: NodeSettings, name: str, peer: AnyPeer) -> Check:
+def check_peer(node: NodeSettings, name: str, peer: AnyPeer) -> Check:
+    """Ask a peer for a sign of life."""
     try:
         detail = echo(node, peer)
     except NodeError as error:

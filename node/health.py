@@ -61,7 +61,7 @@ def check_running(settings: Settings, *, down: Verdict = Verdict.BAD) -> Iterato
     except StorageError as error:
         yield Check(name="roles", verdict=down, detail=str(error))
         return
-    yield from _check_roles(beats, down)
+    yield from check_roles(beats, down)
 
 
 def check_ready(settings: Settings) -> Iterator[Check]:
@@ -74,7 +74,7 @@ def check_ready(settings: Settings) -> Iterator[Check]:
         yield Check(name="database", verdict=Verdict.BAD, detail=str(error))
         return
     yield Check(name="database", verdict=Verdict.GOOD, detail="answers")
-    yield from _check_roles(beats, Verdict.BAD)
+    yield from check_roles(beats, Verdict.BAD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,8 @@ def alive_roles(beats: Collection[RoleBeat], now: datetime) -> dict[str, str]:
     return {beat.role: beat.detail for beat in beats if abs(now - beat.beat_at) < DEAD_AFTER}
 
 
-def _check_roles(beats: Collection[RoleBeat], down: Verdict) -> Iterator[Check]:
+def check_roles(beats: Collection[RoleBeat], down: Verdict) -> Iterator[Check]:
+    """Check by signs of life that each role runs; `down` is the verdict on one that does not."""
     alive = alive_roles(beats, utc_now())
     for role in Role:
         verdict, detail = down, "not running; `hepar serve` starts it"

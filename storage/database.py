@@ -82,6 +82,21 @@ class Database:
         with self.read() as session:
             return f"{self.dialect}, {what} {session.scalar(text(query))}"
 
+    def size_bytes(self) -> int:
+        """Give the size of the database: of the file, or as the server counts."""
+        query = "SELECT pg_database_size(current_database())"
+        if self.dialect == "sqlite":
+            query = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        with self.read() as session:
+            return int(session.execute(text(query)).scalar_one())
+
+    def revision(self) -> str:
+        """Give the revision of the tables, which is that of this version."""
+        with self.read() as session:
+            return str(
+                session.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+            )
+
     def check_writable(self) -> None:
         """Begin to write, and change nothing.
 

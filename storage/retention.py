@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from itertools import groupby
 
 from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
@@ -73,6 +74,39 @@ class Plan:
     kept: list[Holding]
     excess_bytes: int
     """By which more than `max_gb` stays; 0 if none does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Holdings that stay for the same reason."""
+
+    kind: HoldingKind
+    why: str
+    count: int
+    size_bytes: int
+    first_due_at: datetime | None
+    """None where none of them has a time."""
+    job_ids: tuple[int, ...]
+    """The jobs that decide, where jobs do."""
+
+
+def group_kept(kept: Iterable[Holding]) -> Iterator[Kept]:
+    """Group what stays by the reason."""
+
+    def reason(holding: Holding) -> tuple[HoldingKind, str]:
+        return holding.kind, holding.verdict.why
+
+    for (kind, why), group in groupby(sorted(kept, key=reason), reason):
+        same = list(group)
+        verdicts = [one.verdict for one in same]
+        yield Kept(
+            kind=kind,
+            why=why,
+            count=len(same),
+            size_bytes=sum(one.size_bytes for one in same),
+            first_due_at=min((v.due_at for v in verdicts if v.due_at is not None), default=None),
+            job_ids=tuple(sorted({v.job_id for v in verdicts if v.job_id is not None})),
+        )
 
 
 class Retention:
