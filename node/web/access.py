@@ -82,7 +82,22 @@ async def check_form(request: Request) -> None:
     if given is None and _is_form(request):
         given = str((await request.form()).get(FORM_FIELD, ""))
     if not secret or not hmac.compare_digest((given or "").encode(), form_token(secret).encode()):
+        # Files that came with it go at once.
+        await request.close()
         raise WrongForm("This form is too old, or not ours. Load the page again, and repeat.")
+
+
+def _known_visitor(request: Request) -> Visitor:
+    """Find out who asks.
+
+    Raises
+    ------
+    NotLoggedIn
+    """
+    visitor = find_visitor(request)
+    if visitor is None:
+        raise NotLoggedIn("Log in first.")
+    return visitor
 
 
 class Needs:
@@ -91,16 +106,19 @@ class Needs:
     def __init__(self, role: UserRole) -> None:
         self._role = role
 
-    def __call__(self, request: Request, _is_ours: Annotated[None, Depends(check_form)]) -> Visitor:
+    def __call__(
+        self,
+        request: Request,
+        # Before the form: what strangers send is not read.
+        visitor: Annotated[Visitor, Depends(_known_visitor)],
+        _is_ours: Annotated[None, Depends(check_form)],
+    ) -> Visitor:
         """Give the visitor.
 
         Raises
         ------
         NotLoggedIn, Forbidden, WrongForm
         """
-        visitor = find_visitor(request)
-        if visitor is None:
-            raise NotLoggedIn("Log in first.")
         if not visitor.may(self._role):
             raise Forbidden(
                 f"This needs the role {self._role.value}; {visitor.name} is {visitor.role.value}."
