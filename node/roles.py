@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from config import LoadedSettings
+from config import LoadedSettings, Settings
 from node.clock import utc_now
 from node.log_setup import set_up_logging
 
@@ -76,7 +76,7 @@ def run_role(role: Role, loaded: LoadedSettings, *, supervised: bool) -> None:
         stop.set()
         _tell_audit(services, role, AuditEvent.NODE_STOPPED, sys.exception())
     if orphaned.is_set() and role is Role.SCHEDULER:
-        _tell_of_lost_supervisor(settings)
+        _tell_of_lost_supervisor(loaded.settings)
     logger.info("role stopped", extra={"action": "stop"})
 
 

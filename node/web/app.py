@@ -11,10 +11,13 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from node.errors import WrongCall
+from inference.errors import ModelPackageError
+from node.errors import ModelRefused, WrongCall
 from node.services import Services
 from node.web import login, probes
 from node.web.access import LIVE_HEADER, find_visitor
+from node.web.api import document, rules
+from node.web.body_limit import BodyLimit
 from node.web.errors import NotLoggedIn, Refused
 from node.web.pages import account, jobs, now, users
 from node.web.proxy import BehindProxy
@@ -40,9 +43,13 @@ _STATUSES: dict[type[Exception], int] = {
     DatabaseError: 503,
     StorageError: 409,
     WrongCall: 422,
+    ModelPackageError: 422,
+    ModelRefused: 409,
 }
 """The first that fits."""
 _YEAR_S = 31_536_000
+_RETRY_S = 10
+_UPLOAD_PATH = f"{document.PREFIX}{rules.TRY_PATH}"
 
 
 def build_app(services: Services) -> FastAPI:
@@ -54,7 +61,10 @@ def build_app(services: Services) -> FastAPI:
     app.include_router(login.router)
     for page in _PAGES:
         app.include_router(page.router, include_in_schema=False)
+    app.include_router(document.router, include_in_schema=False)
     _add_refusals(app)
+    # The first one added is the innermost: what it refuses gets a page.
+    app.add_middleware(BodyLimit, larger={_UPLOAD_PATH: rules.MAX_UPLOAD_BYTES})
     app.middleware("http")(_add_headers)
     if services.settings.web.proxy is not None:
         # The last one added is the first to see a request.
@@ -75,7 +85,7 @@ async def _add_headers(
 
 def _add_refusals(app: FastAPI) -> None:
     """Say in one form why something is not served: a page for people, JSON for programs."""
-    for kind in (Refused, StorageError, WrongCall, RequestValidationError, HTTPException):
+    for kind in (Refused, RequestValidationError, HTTPException, *_STATUSES):
         app.add_exception_handler(kind, _refuse)
     app.add_exception_handler(Exception, _fail)
 
@@ -83,7 +93,8 @@ def _add_refusals(app: FastAPI) -> None:
 def _refuse(request: Request, error: Exception) -> Response:
     status, message = _describe(error)
     if _wants_json(request):
-        return JSONResponse({"detail": message}, status_code=status)
+        headers = _headers(request, status)
+        return JSONResponse({"detail": message}, status_code=status, headers=headers)
     if status == NotLoggedIn.status and LIVE_HEADER not in request.headers:
         return go_to(request, _login_path(request))
     if not hasattr(request.state, "visitor"):
@@ -100,6 +111,18 @@ def _fail(request: Request, error: Exception) -> Response:
     return _refuse(request, error)
 
 
+def _headers(request: Request, status: int) -> dict[str, str]:
+    """Give what a program needs to know beside the sentence."""
+    match status:
+        case 401:
+            return {"WWW-Authenticate": "Bearer"}
+        case 405:
+            return {"Allow": ", ".join(document.list_methods(request.url.path))}
+        case 429:
+            return {"Retry-After": str(_RETRY_S)}
+    return {}
+
+
 def _describe(error: Exception) -> tuple[int, str]:
     """Give the status of HTTP, and a sentence for the user."""
     match error:
@@ -108,15 +131,15 @@ def _describe(error: Exception) -> tuple[int, str]:
         case RequestValidationError():
             return 422, "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
         case HTTPException():
-            return error.status_code, f"{error.detail}."
+            return error.status_code, _sentence(error.detail)
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):
-            return status, _sentence(error)
+            return status, _sentence(str(error))
     return 500, "Something went wrong; the log of the node says what."
 
 
-def _sentence(error: Exception) -> str:
-    text = str(error).rstrip(".")
+def _sentence(text: str) -> str:
+    text = text.rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
 
 
