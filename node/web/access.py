@@ -104,7 +104,7 @@ class Needs:
     """Dependency that gives the visitor, who must have at least a role."""
 
     def __init__(self, role: UserRole) -> None:
-        self._role = role
+        self.role = role
 
     def __call__(
         self,
@@ -119,9 +119,9 @@ class Needs:
         ------
         NotLoggedIn, Forbidden, WrongForm
         """
-        if not visitor.may(self._role):
+        if not visitor.may(self.role):
             raise Forbidden(
-                f"This needs the role {self._role.value}; {visitor.name} is {visitor.role.value}."
+                f"This needs the role {self.role.value}; {visitor.name} is {visitor.role.value}."
             )
         request.state.visitor = visitor
         return visitor
