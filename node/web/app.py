@@ -29,6 +29,8 @@ from node.web.pages import (
     jobs,
     now,
     peers,
+    pull,
+    pull_order,
     results,
     rules,
     slices,
@@ -43,7 +45,21 @@ from storage.errors import DatabaseError, NotFound, StorageError
 
 logger = logging.getLogger(__name__)
 
-_PAGES = (now, jobs, job, slices, results, rules, peers, system, users, audit, account)
+_PAGES = (
+    now,
+    jobs,
+    job,
+    slices,
+    results,
+    pull,
+    pull_order,
+    rules,
+    peers,
+    system,
+    users,
+    audit,
+    account,
+)
 _HEADERS = {
     # Nothing comes from another place, and nothing is shown in another's frame.
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
