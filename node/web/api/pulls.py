@@ -147,10 +147,7 @@ def look_studies_up(
     if peer is None:
         raise Unusable(f"There is no peer {asked.peer!r} in the settings.")
     wanted = [(one.key, one.value) for one in asked.wanted]
-    answers = query_studies(services, peer, wanted)
-    studies = [one.listed.study_uid for answer in answers for one in answer.studies]
-    detail = {"peer": asked.peer, "wanted": wanted, "studies": studies}
-    note_action(services, visitor, "look up", event=AuditEvent.QUERY_SENT, detail=detail)
+    answers = query_studies(services, peer, wanted, actor=visitor.actor, address=visitor.address)
     return [
         Listing(
             key=answer.key,
