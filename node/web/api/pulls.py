@@ -177,7 +177,7 @@ def add_pull(services: ServicesHere, visitor: Operator, asked: NewPull) -> Pull:
         retrieval=asked.retrieval,
         at_night=asked.at_night,
     )
-    return Pull.model_validate(order_pull(services, order, visitor.actor))
+    return Pull.model_validate(order_pull(services, order, visitor.actor, visitor.address))
 
 
 @router.get("/pulls/{batch}", responses=refuses(404))
@@ -194,7 +194,7 @@ def stop_pull(
     services: ServicesHere, visitor: Operator, batch: str, asked: WhichRow
 ) -> list[PullRow]:
     """Cancel what has not ended; gives the rows that are canceled. What has come stays."""
-    rows = cancel_pull(services, batch, visitor.actor, asked.row)
+    rows = cancel_pull(services, batch, visitor.actor, asked.row, visitor.address)
     return [PullRow.model_validate(row) for row in rows]
 
 
@@ -203,7 +203,7 @@ def repeat_pull(
     services: ServicesHere, visitor: Operator, batch: str, asked: WhichRow
 ) -> list[PullRow]:
     """Ask again for what was not fetched; gives the rows that wait again."""
-    rows = retry_pull(services, batch, visitor.actor, asked.row)
+    rows = retry_pull(services, batch, visitor.actor, asked.row, visitor.address)
     return [PullRow.model_validate(row) for row in rows]
 
 
