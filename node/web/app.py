@@ -16,6 +16,7 @@ from node.services import Services
 from node.web import login, probes
 from node.web.access import LIVE_HEADER, find_visitor
 from node.web.errors import NotLoggedIn, Refused
+from node.web.kept import Kept
 from node.web.pages import account, jobs, now, users
 from node.web.proxy import BehindProxy
 from node.web.rendering import FOLDER, go_to, render
@@ -49,6 +50,7 @@ def build_app(services: Services) -> FastAPI:
     """Build the pages over the stores of a node."""
     app = FastAPI(title="Hepar", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.services = services
+    app.state.kept = Kept()
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.include_router(probes.router)
     app.include_router(login.router)
