@@ -17,14 +17,14 @@ from node.web import login, probes
 from node.web.access import LIVE_HEADER, find_visitor
 from node.web.errors import NotLoggedIn, Refused
 from node.web.kept import Kept
-from node.web.pages import account, jobs, now, users
+from node.web.pages import account, jobs, models, now, users
 from node.web.proxy import BehindProxy
 from node.web.rendering import FOLDER, go_to, render
 from storage.errors import DatabaseError, NotFound, StorageError
 
 logger = logging.getLogger(__name__)
 
-_PAGES = (now, jobs, users, account)
+_PAGES = (now, jobs, models, users, account)
 _HEADERS = {
     # Nothing comes from another place, and nothing is shown in another's frame.
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
