@@ -46,7 +46,7 @@ class PatientTerms(BaseModel):
 
     @property
     def said(self) -> list[str]:
-        """What is not empty, by its name: so much stands in the audit trail, no name of a patient."""
+        """What is not empty, by its name; no more of it stands in the audit trail."""
         return [name for name, text in self if text]
 
 
