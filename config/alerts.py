@@ -87,8 +87,8 @@ class WebhookSettings(Section):
 class AlertSettings(Section):
     """When people are told that something is wrong; they are once `mail` or `webhook` is set."""
 
-    mail: MailSettings | None = None
-    webhook: WebhookSettings | None = None
+    mail: MailSettings | None = Field(None, description="Mail; none sends none.")
+    webhook: WebhookSettings | None = Field(None, description="A webhook; none calls none.")
     queue_age_min: float = Field(
         15.0, gt=0, description="A job that has waited for a worker for so long is an alert."
     )

@@ -47,4 +47,6 @@ class AuditSettings(Section):
     site: str = Field(
         "", description="Name of the site in DICOM audit messages (AuditEnterpriseSiteID)."
     )
-    syslog: SyslogSettings | None = None
+    syslog: SyslogSettings | None = Field(
+        None, description="A syslog server that gets the audit trail; none means none."
+    )
