@@ -9,10 +9,11 @@ from node.clock import utc_now
 from node.errors import NodeError
 from node.models import reprocess
 from node.services import Services
+from node.web.errors import Unusable
 from node.web.journal import note_action
 from node.web.visitor import Visitor
 from storage.errors import StorageError
-from storage.records import Destinations
+from storage.records import Destinations, JobRecord
 
 
 class JobAction(StrEnum):
@@ -37,25 +38,22 @@ class Outcome:
     told: str
 
 
-def act_on_each(
-    services: Services, visitor: Visitor, action: JobAction, job_ids: Iterable[int], model: str = ""
-) -> list[Outcome]:
-    """Do the same with several jobs; one that refuses does not keep the others from it."""
-    outcomes = []
-    for job_id in dict.fromkeys(job_ids):
-        try:
-            told = act(services, visitor, action, job_id, model)
-        except (StorageError, NodeError, ModelPackageError) as error:
-            outcomes.append(Outcome(job_id=job_id, is_done=False, told=str(error)))
-        else:
-            outcomes.append(Outcome(job_id=job_id, is_done=True, told=told))
-    return outcomes
+def retry(services: Services, visitor: Visitor, job_id: int) -> JobRecord:
+    """Try a job again, or its deliveries; see `Jobs.retry`."""
+    job = services.jobs.retry(job_id, visitor.actor, utc_now())
+    _note(services, visitor, job, "retry job")
+    return job
 
 
-def act(
-    services: Services, visitor: Visitor, action: JobAction, job_id: int, model: str = ""
-) -> str:
-    """Do something with a job.
+def cancel(services: Services, visitor: Visitor, job_id: int) -> JobRecord:
+    """Stop a job; see `Jobs.cancel`."""
+    job = services.jobs.cancel(job_id, visitor.actor, utc_now())
+    _note(services, visitor, job, "cancel job")
+    return job
+
+
+def resend(services: Services, visitor: Visitor, job_id: int, to: str = "") -> Destinations:
+    """Send the results of a job once more, and give to whom; see `Deliveries.resend`.
 
     Parameters
     ----------
@@ -63,47 +61,70 @@ def act(
         Those of the node.
     visitor
         Who wants it.
-    action
-        What.
     job_id
-        With which job.
-    model
-        Of `reprocess`: NAME or NAME@VERSION; empty means the one in use.
-
-    Returns
-    -------
-    str
-        What became of it, in words.
+        Which job.
+    to
+        Name of a destination; empty means all that take what was made.
 
     Raises
     ------
-    storage.errors.StorageError, node.errors.ModelRefused, inference.errors.ModelPackageError
-        It cannot be done; nothing has changed.
+    Unusable
+        There is no such destination.
+    storage.errors.StorageError
     """
-    detail: dict[str, object] = {"job": job_id}
+    known = services.settings.deliveries
+    if to and to not in known:
+        raise Unusable(f"There is no destination {to!r} in the settings.")
+    made = {profile for one in services.jobs.results(job_id) for profile in one.profiles}
+    takers = {name: profile for name, profile in known.items() if profile in made} or known
+    chosen = {to: known[to]} if to else takers
+    job = services.deliveries.resend(job_id, chosen, visitor.actor, utc_now())
+    _note(services, visitor, job, "resend job", to=", ".join(chosen))
+    return chosen
+
+
+def process_again(
+    services: Services, visitor: Visitor, job_id: int, model: str | None = None
+) -> JobRecord:
+    """Have another model process the series of a job; see `node.models.reprocess`."""
+    job = reprocess(services, job_id, model, visitor.actor)
+    name = f"{job.model_name} {job.model_version}"
+    _note(services, visitor, job, "reprocess", of=job_id, model=name)
+    return job
+
+
+def act_on_each(
+    services: Services, visitor: Visitor, action: JobAction, job_ids: Iterable[int], model: str = ""
+) -> list[Outcome]:
+    """Do the same with several jobs; one that refuses does not keep the others from it."""
+    outcomes = []
+    for job_id in dict.fromkeys(job_ids):
+        try:
+            told = _act(services, visitor, action, job_id, model)
+        except (StorageError, NodeError, ModelPackageError) as error:
+            outcomes.append(Outcome(job_id=job_id, is_done=False, told=str(error)))
+        else:
+            outcomes.append(Outcome(job_id=job_id, is_done=True, told=told))
+    return outcomes
+
+
+def _act(services: Services, visitor: Visitor, action: JobAction, job_id: int, model: str) -> str:
+    """Do something with a job, and give in words what became of it."""
     match action:
         case JobAction.RETRY:
-            state = services.jobs.retry(job_id, visitor.actor, utc_now()).state
-            name, told = "retry job", f"is tried again; it is {state.value}"
+            return f"is tried again; it is {retry(services, visitor, job_id).state.value}"
         case JobAction.CANCEL:
-            services.jobs.cancel(job_id, visitor.actor, utc_now())
-            name, told = "cancel job", "is canceled"
+            cancel(services, visitor, job_id)
+            return "is canceled"
         case JobAction.RESEND:
-            chosen = _destinations_of(services, job_id)
-            services.deliveries.resend(job_id, chosen, visitor.actor, utc_now())
-            detail["to"] = ", ".join(chosen)
-            name, told = "resend job", f"is sent again to {detail['to']}"
+            return f"is sent again to {', '.join(resend(services, visitor, job_id))}"
         case JobAction.REPROCESS:
-            job = reprocess(services, job_id, model or None, visitor.actor)
-            detail |= {"new_job": job.id, "model": f"{job.model_name} {job.model_version}"}
-            name, told = "reprocess", f"gives its place to job {job.id}, for {detail['model']}"
-    series = services.catalog.get_series(services.jobs.get(job_id).series_uid)
-    note_action(services, visitor, name, series=series, detail=detail)
-    return told
+            job = process_again(services, visitor, job_id, model or None)
+            return f"gives its place to job {job.id}, for {job.model_name} {job.model_version}"
 
 
-def _destinations_of(services: Services, job_id: int) -> Destinations:
-    """Give the destinations that take what was made for the job; all, where that is none."""
-    made = {profile for one in services.jobs.results(job_id) for profile in one.profiles}
-    known = services.settings.deliveries
-    return {name: profile for name, profile in known.items() if profile in made} or known
+def _note(
+    services: Services, visitor: Visitor, job: JobRecord, action: str, **detail: str | int
+) -> None:
+    series = services.catalog.get_series(job.series_uid)
+    note_action(services, visitor, action, series=series, detail={"job": job.id, **detail})

@@ -467,4 +467,4 @@ def test_operators_have_another_model_process_the_series(held, operator, tmp_pat
     browser.get("/jobs/2")
     assert browser.post("/jobs/2/reprocess", model="nothing").status_code == 422
     line = held.services.audit.list_entries([AuditEvent.ACTION])[0]
-    assert line.detail["model"] == other.reference
+    assert line.detail["model"] == other.reference.replace("@", " ")

@@ -263,7 +263,7 @@ def test_retry_resend_and_reprocess(hold, serve, free_port):
         "cancel job",
         "resend job",
     ]
-    assert (actions[0]["new_job"], actions[-1]["to"]) == (2, "archive")
+    assert (actions[0]["job"], actions[0]["of"], actions[-1]["to"]) == (2, 1, "archive")
 
 
 def test_what_is_found_is_taken_along(held, browser, monkeypatch):

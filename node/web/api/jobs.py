@@ -8,12 +8,10 @@ from fastapi import APIRouter, Query
 from pydantic import Field, model_validator
 
 from config import Settings
-from node.clock import utc_now
-from node.models import reprocess
 from node.services import Services
+from node.web import job_actions
 from node.web.access import Operator, ServicesHere, Viewer
 from node.web.api.common import Answer, Asked, JobId, Moment, Text, refuses
-from node.web.errors import Unusable
 from node.web.journal import note_action, note_view
 from node.web.privacy import check_sees_patients, for_visitor
 from node.web.visitor import Visitor
@@ -283,26 +281,20 @@ def get_job(services: ServicesHere, visitor: Viewer, job_id: JobId) -> JobDetail
 @router.post("/{job_id}/retry", responses=refuses(404, 409))
 def retry_job(services: ServicesHere, visitor: Operator, job_id: JobId) -> Job:
     """Queue a failed, rejected or canceled job again; existing results are only delivered."""
-    job = services.jobs.retry(job_id, visitor.actor, utc_now())
-    return _done(services, visitor, job, "retry job")
+    return Job.model_validate(job_actions.retry(services, visitor, job_id))
 
 
 @router.post("/{job_id}/cancel", responses=refuses(404, 409))
 def cancel_job(services: ServicesHere, visitor: Operator, job_id: JobId) -> Job:
     """Stop a job that has not been delivered."""
-    job = services.jobs.cancel(job_id, visitor.actor, utc_now())
-    return _done(services, visitor, job, "cancel job")
+    return Job.model_validate(job_actions.cancel(services, visitor, job_id))
 
 
 @router.post("/{job_id}/resend", responses=refuses(400, 404, 409, 413))
 def resend_job(services: ServicesHere, visitor: Operator, job_id: JobId, asked: Destination) -> Job:
     """Deliver the existing results once more."""
-    configured, to = services.settings.deliveries, asked.destination
-    if to is not None and to not in configured:
-        raise Unusable(f"There is no destination {to!r} in the settings.")
-    chosen = {name: profile for name, profile in configured.items() if to in (None, name)}
-    job = services.deliveries.resend(job_id, chosen, visitor.actor, utc_now())
-    return _done(services, visitor, job, "resend job", to=", ".join(chosen))
+    job_actions.resend(services, visitor, job_id, asked.destination or "")
+    return Job.model_validate(services.jobs.get(job_id))
 
 
 @router.post("/{job_id}/reprocess", status_code=201, responses=refuses(400, 404, 409, 413))
@@ -311,18 +303,7 @@ def reprocess_job(
 ) -> Job:
     """Have another model process the series; gives the job that takes the place of this one."""
     services.jobs.get(job_id)
-    job = reprocess(services, job_id, asked.model, visitor.actor)
-    model = f"{job.model_name} {job.model_version}"
-    return _done(services, visitor, job, "reprocess", of=job_id, model=model)
-
-
-def _done(
-    services: Services, visitor: Visitor, job: JobRecord, action: str, **detail: str | int
-) -> Job:
-    """Write down what was done, and give the job as it is now."""
-    series = services.catalog.get_series(job.series_uid)
-    note_action(services, visitor, action, series=series, detail={"job": job.id, **detail})
-    return Job.model_validate(job)
+    return Job.model_validate(job_actions.process_again(services, visitor, job_id, asked.model))
 
 
 def _note_search(

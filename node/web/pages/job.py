@@ -5,13 +5,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request, Response
 
-from node.clock import utc_now
-from node.models import reprocess
 from node.services import Services
-from node.web import job_facts
+from node.web import job_actions, job_facts
 from node.web.access import Operator, ServicesHere, Viewer
-from node.web.errors import Unusable
-from node.web.journal import note_action, note_view
+from node.web.journal import note_view
 from node.web.pages.results import PICTURES, REPORTS
 from node.web.pages.slices import LooksHere
 from node.web.privacy import for_visitor
@@ -57,23 +54,24 @@ def show_part(
 
 
 @router.post("/retry")
-def retry(request: Request, services: ServicesHere, visitor: Operator, job_id: int) -> Response:
+def retry_job(request: Request, services: ServicesHere, visitor: Operator, job_id: int) -> Response:
     """Try a job again."""
-    job = services.jobs.retry(job_id, visitor.actor, utc_now())
+    job = job_actions.retry(services, visitor, job_id)
     told = f"Job {job_id} is tried again; it is {job.state.value}."
-    return _done(request, services, visitor, job_id, told, action="retry job")
+    return go_to(request, f"/jobs/{job_id}", told)
 
 
 @router.post("/cancel")
-def cancel(request: Request, services: ServicesHere, visitor: Operator, job_id: int) -> Response:
+def cancel_job(
+    request: Request, services: ServicesHere, visitor: Operator, job_id: int
+) -> Response:
     """Stop a job."""
-    services.jobs.cancel(job_id, visitor.actor, utc_now())
-    told = f"Job {job_id} is canceled."
-    return _done(request, services, visitor, job_id, told, action="cancel job")
+    job_actions.cancel(services, visitor, job_id)
+    return go_to(request, f"/jobs/{job_id}", f"Job {job_id} is canceled.")
 
 
 @router.post("/resend")
-def resend(
+def resend_job(
     request: Request,
     services: ServicesHere,
     visitor: Operator,
@@ -81,19 +79,9 @@ def resend(
     to: Annotated[str, Form()] = "",
 ) -> Response:
     """Deliver the results once more, to one destination or to all."""
-    job = services.jobs.get(job_id)
-    series = services.catalog.get_series(job.series_uid)
-    configured = services.settings.deliveries
-    possible = job_facts.list_actions(
-        job, series, services.jobs.results(job_id), configured
-    ).destinations
-    if to and to not in configured:
-        raise Unusable(f"There is no destination {to!r} in the settings.")
-    chosen = {name: configured[name] for name in ([to] if to else possible or configured)}
-    services.deliveries.resend(job_id, chosen, visitor.actor, utc_now())
-    names = ", ".join(chosen)
+    names = ", ".join(job_actions.resend(services, visitor, job_id, to))
     told = f"The results of job {job_id} go to {names} once more."
-    return _done(request, services, visitor, job_id, told, action="resend job", to=names)
+    return go_to(request, f"/jobs/{job_id}", told)
 
 
 @router.post("/reprocess")
@@ -105,26 +93,9 @@ def reprocess_series(
     model: Annotated[str, Form()],
 ) -> Response:
     """Have another model process the series."""
-    job = reprocess(services, job_id, model, visitor.actor)
+    job = job_actions.process_again(services, visitor, job_id, model)
     told = f"Job {job.id} processes the series with {job.model_name} {job.model_version}."
-    action = "reprocess with another model"
-    _note(services, visitor, job_id, action=action, model=model, new_job=job.id)
     return go_to(request, f"/jobs/{job.id}", told)
-
-
-def _done(
-    request: Request, services: Services, visitor: Visitor, job_id: int, told: str, **detail: str
-) -> Response:
-    """Write down what was done, and show the job as it is now."""
-    _note(services, visitor, job_id, **detail)
-    return go_to(request, f"/jobs/{job_id}", told)
-
-
-def _note(
-    services: Services, visitor: Visitor, job_id: int, *, action: str, **detail: str | int
-) -> None:
-    series = services.catalog.get_series(services.jobs.get(job_id).series_uid)
-    note_action(services, visitor, action, series=series, detail={"job": job_id, **detail})
 
 
 def _head(services: Services, job: JobRecord, visitor: Visitor) -> dict[str, Any]:
