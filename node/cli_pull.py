@@ -173,6 +173,7 @@ def query(
             find_peer(services.settings, peer),
             wanted,
             lambda count: progress("asking", count / len(wanted)),
+            actor=_actor(),
         )
     if as_json:
         print_json([asdict(answer) for answer in answers])

@@ -1,15 +1,16 @@
 """What people do with lists of what is to be fetched; each action goes into the audit trail."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from config import PeerRole, PeerSettings, Retrieval, Settings
+from config import AnyPeer, PeerRole, PeerSettings, Retrieval, Settings
 from node.clock import utc_now
-from node.errors import UnusableList, WrongCall
+from node.errors import WrongCall
 from node.night import next_night
 from node.services import Services
-from node.wanted import check_value
+from node.wanted import check_length, check_value
 from storage.records import AuditEntry, RetrievalBatch, RetrievalOrder, RetrievalRecord
 from storage.states import AuditEvent, RetrievalKey
 
@@ -24,8 +25,29 @@ class PullOrder:
     at_night: bool = False
 
 
-def order_pull(services: Services, order: PullOrder, actor: str) -> RetrievalBatch:
+def can_move(peer: AnyPeer) -> bool:
+    """Say whether a peer can be asked by C-MOVE to send to this node."""
+    return isinstance(peer, PeerSettings) and PeerRole.SOURCE in peer.roles
+
+
+def usual_retrieval(peer: AnyPeer) -> Retrieval:
+    """Give how a peer is asked where a person does not say: as by its polls."""
+    return Retrieval.GET if peer.poll is None else peer.poll.by
+
+
+def order_pull(
+    services: Services, order: PullOrder, actor: str, address: str = ""
+) -> RetrievalBatch:
     """Queue a list, which the running node works off.
+
+    Parameters
+    ----------
+    services
+        Stores and settings.
+    order
+        What is wanted.
+    actor, address
+        Who wants it, and the address of that user's machine.
 
     Raises
     ------
@@ -39,11 +61,7 @@ def order_pull(services: Services, order: PullOrder, actor: str) -> RetrievalBat
     settings = services.settings
     _check_peer(settings, order)
     wanted = [(key, check_value(key, value)) for key, value in order.wanted]
-    if not 0 < len(set(wanted)) <= settings.pull.max_rows:
-        raise UnusableList(
-            f"it has {len(set(wanted))} rows, and may have 1 to {settings.pull.max_rows} "
-            "(pull.max_rows)"
-        )
+    check_length(set(wanted), settings.pull)
     now = utc_now()
     batch = services.retrievals.add(
         RetrievalOrder(
@@ -56,12 +74,13 @@ def order_pull(services: Services, order: PullOrder, actor: str) -> RetrievalBat
         ),
         now,
     )
-    _audit(services, actor, now, action="pull", batch=batch, peer=order.peer, wanted=wanted)
+    detail = {"action": "pull", "batch": batch, "peer": order.peer, "wanted": wanted}
+    _audit(services, detail, actor, address, now)
     return services.retrievals.get_batch(batch)
 
 
 def cancel_pull(
-    services: Services, batch: str, actor: str, row_id: int | None = None
+    services: Services, batch: str, actor: str, row_id: int | None = None, address: str = ""
 ) -> list[RetrievalRecord]:
     """Cancel what has not ended of a list, or one row; see `Retrievals.cancel`.
 
@@ -71,12 +90,13 @@ def cancel_pull(
     """
     now = utc_now()
     rows = services.retrievals.cancel(batch, now, row_id=row_id)
-    _audit(services, actor, now, action="cancel pull", batch=batch, rows=[row.id for row in rows])
+    detail = {"action": "cancel pull", "batch": batch, "rows": [row.id for row in rows]}
+    _audit(services, detail, actor, address, now)
     return rows
 
 
 def retry_pull(
-    services: Services, batch: str, actor: str, row_id: int | None = None
+    services: Services, batch: str, actor: str, row_id: int | None = None, address: str = ""
 ) -> list[RetrievalRecord]:
     """Take up again what was not fetched of a list, or one row; see `Retrievals.retry`.
 
@@ -86,7 +106,8 @@ def retry_pull(
     """
     now = utc_now()
     rows = services.retrievals.retry(batch, now, row_id=row_id)
-    _audit(services, actor, now, action="retry pull", batch=batch, rows=[row.id for row in rows])
+    detail = {"action": "retry pull", "batch": batch, "rows": [row.id for row in rows]}
+    _audit(services, detail, actor, address, now)
     return rows
 
 
@@ -108,6 +129,8 @@ def _check_peer(settings: Settings, order: PullOrder) -> None:
         )
 
 
-def _audit(services: Services, actor: str, now: datetime, **detail: object) -> None:
-    entry = AuditEntry(event=AuditEvent.ACTION, actor=actor, detail=detail)
+def _audit(
+    services: Services, detail: Mapping[str, Any], actor: str, address: str, now: datetime
+) -> None:
+    entry = AuditEntry(event=AuditEvent.ACTION, actor=actor, address=address, detail=detail)
     services.audit.append(entry, now)

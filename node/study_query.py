@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
@@ -11,11 +11,12 @@ from dicom_io.description import describe
 from dicom_io.errors import InvalidUid
 from dicom_io.headers import check_uid
 from dicom_io.values import read_count, read_text, read_texts
-from node.errors import NodeError, PeerRefused, TooMany, UnusableList
+from node.auditing import query_entry, told
+from node.errors import NodeError, PeerRefused, TooMany
 from node.exchange import find
 from node.identifiers import MATCHED, studies_by
 from node.services import Services
-from node.wanted import NAMES, check_value
+from node.wanted import NAMES, check_length, check_value
 from storage.held_studies import HeldStudies, HeldStudy
 from storage.states import RetrievalKey
 
@@ -52,6 +53,12 @@ class FoundStudy:
     listed: ListedStudy
     here: HeldStudy
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the node has as many instances as the peer tells of."""
+        count = self.listed.instance_count
+        return count is not None and self.here.instance_count >= count
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -69,8 +76,11 @@ def query_studies(
     peer: AnyPeer,
     wanted: Sequence[tuple[RetrievalKey, str]],
     on_answer: Callable[[int], None] = lambda _count: None,
+    *,
+    actor: str,
+    address: str = "",
 ) -> list[Answer]:
-    """Ask what a peer lists under each number, without fetching it.
+    """Ask what a peer lists under each number, without fetching it; the audit trail tells of it.
 
     What goes wrong with one number is told with it. Once `pull.query_timeout_s` is over, nothing
     more is asked for.
@@ -85,20 +95,22 @@ def query_studies(
         What for.
     on_answer
         Told how many were asked for.
+    actor, address
+        Who asks, and the address of that user's machine.
 
     Raises
     ------
     UnusableList
-        There are more than `pull.max_rows` of them.
+        There is none, or there are more than `pull.max_rows` of them.
     """
     settings = services.settings.pull
-    if len(wanted) > settings.max_rows:
-        raise UnusableList(f"it has {len(wanted)} rows, and pull.max_rows is {settings.max_rows}")
+    check_length(wanted, settings)
+    asker = _Asker(services, peer, actor, address)
     deadline = time.monotonic() + settings.query_timeout_s
     answers = []
     for count, (key, value) in enumerate(dict.fromkeys(wanted), start=1):
         if time.monotonic() < deadline:
-            answers.append(_ask(services, peer, key, value))
+            answers.append(asker.ask(key, value))
         else:
             over = f"not asked: {settings.query_timeout_s:g} s (pull.query_timeout_s) are over"
             answers.append(Answer(key=key, value=value, error=over))
@@ -131,14 +143,33 @@ def find_studies(
     return [_describe(peer, match) for match in own]
 
 
-def _ask(services: Services, peer: AnyPeer, key: RetrievalKey, value: str) -> Answer:
-    held = HeldStudies(services.database)
-    try:
-        listed = find_studies(services, peer, key, value)
-    except NodeError as error:
-        return Answer(key=key, value=value, error=str(error))
-    found = [FoundStudy(listed=one, here=held.look_up(one.study_uid)) for one in listed]
-    return Answer(key=key, value=value, studies=tuple(found))
+@dataclass(frozen=True)
+class _Asker:
+    """Asks a peer on behalf of a person."""
+
+    services: Services
+    peer: AnyPeer
+    actor: str
+    address: str
+
+    def ask(self, key: RetrievalKey, value: str) -> Answer:
+        """Ask what is listed under a number."""
+        try:
+            listed = self._find(key, check_value(key, value))
+        except NodeError as error:
+            return Answer(key=key, value=value, error=str(error))
+        held = HeldStudies(self.services.database)
+        found = [FoundStudy(listed=one, here=held.look_up(one.study_uid)) for one in listed]
+        return Answer(key=key, value=value, studies=tuple(found))
+
+    def _find(self, key: RetrievalKey, value: str) -> list[ListedStudy]:
+        entry = query_entry(self.peer, studies_by(key, value), "look up", self.actor)
+        patient_id = value if key is RetrievalKey.PATIENT else ""
+        entry = replace(entry, address=self.address, patient_id=patient_id)
+        with told(self.services.audit, entry) as detail:
+            listed = find_studies(self.services, self.peer, key, value)
+            detail["studies"] = [one.study_uid for one in listed]
+        return listed
 
 
 def _describe(peer: AnyPeer, match: Dataset) -> ListedStudy:

@@ -22,6 +22,7 @@ from node.errors import UnusableTls
 from node.health import DEAD_AFTER, Check, Verdict, check_disk, check_roles
 from node.metrics import Metric
 from node.metrics_files import FOLDER, read_places
+from node.models import located
 from node.services import Services
 from node.tls import read_certificate
 from node.version import SOFTWARE_VERSION
@@ -244,7 +245,7 @@ def list_versions() -> dict[str, str]:
 def find_model(settings: Settings) -> tuple[ModelIdentity | None, str]:
     """Give the papers of the model in use, or why there is none."""
     try:
-        return identify(settings.inference), ""
+        return identify(located(settings)), ""
     except InferenceError as error:
         return None, str(error)
 

@@ -2,9 +2,10 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 
+from config import PullSettings
 from dicom_io.errors import InvalidUid
 from dicom_io.headers import check_uid
 from node.errors import UnusableList, UnusableValue
@@ -79,6 +80,19 @@ def check_value(key: RetrievalKey, text: str) -> str:
     if len(value) > _LONGEST[key]:
         raise UnusableValue(text, f"the {name} has at most {_LONGEST[key]} characters")
     return value
+
+
+def check_length(values: Sized, settings: PullSettings) -> None:
+    """Refuse a list that is empty or too long.
+
+    Raises
+    ------
+    UnusableList
+    """
+    if not 0 < len(values) <= settings.max_rows:
+        raise UnusableList(
+            f"it has {len(values)} rows, and may have 1 to {settings.max_rows} (pull.max_rows)"
+        )
 
 
 def read_list(content: bytes, key: RetrievalKey) -> WantedList:
@@ -167,7 +181,10 @@ def _read_cells(text: str, key: RetrievalKey) -> Iterator[tuple[int, str, str]]:
 
 
 def _split(line: str, separator: str) -> list[str]:
-    cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    try:
+        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    except csv.Error as error:
+        raise UnusableList(f"{error}; write a number a line") from None
     return [_KEPT_AS_TEXT.sub(r"\1", cell.strip()) for cell in cells]
 
 

@@ -9,6 +9,7 @@ from config.network import Retrieval
 from config.results import DEFAULT_PROFILE
 from config.rules import RuleAction
 from storage.states import (
+    UNDER_WAY_RETRIEVALS,
     AccessKind,
     AuditEvent,
     AuditOutcome,
@@ -362,6 +363,16 @@ class RetrievalBatch:
     offered: int
     """Instances, as in `RetrievalProgress`, over all rows."""
     fetched: int
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+        return sum(self.counts.values())
+
+    @property
+    def ended_count(self) -> int:
+        """How many of them are no longer under way."""
+        return self.row_count - sum(self.counts.get(state, 0) for state in UNDER_WAY_RETRIEVALS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -231,15 +231,22 @@ class Retrievals:
             return _read_batches(session, newest)
 
     def list_rows(
-        self, batch: str, *, limit: int | None = None, offset: int = 0
+        self,
+        batch: str,
+        *,
+        state: RetrievalState | None = None,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> list[RetrievalRecord]:
-        """List the rows of a list in its order.
+        """List the rows of a list in its order, or those in one state.
 
         Raises
         ------
         NotFound
         """
         statement = select(RetrievalRow).filter_by(batch=batch).order_by(RetrievalRow.id)
+        if state is not None:
+            statement = statement.filter_by(state=state)
         with self._database.read() as session:
             _check_there(session, batch, None)
             rows = session.scalars(statement.limit(limit).offset(offset))

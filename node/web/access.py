@@ -24,6 +24,8 @@ FORM_FIELD = "form_token"
 FORM_HEADER = "X-Form-Token"
 LIVE_HEADER = "X-Live"
 """A page renews itself: that is no use by a person, so it keeps no session open."""
+_MAX_FIELDS = 10_000
+"""Long lists have a box a row."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BEARER = "Bearer "
 
@@ -80,7 +82,7 @@ async def check_form(request: Request) -> None:
     secret = request.cookies.get(SESSION_COOKIE) or request.cookies.get(FORM_COOKIE)
     given = request.headers.get(FORM_HEADER)
     if given is None and _is_form(request):
-        given = str((await request.form()).get(FORM_FIELD, ""))
+        given = str((await request.form(max_fields=_MAX_FIELDS)).get(FORM_FIELD, ""))
     if not secret or not hmac.compare_digest((given or "").encode(), form_token(secret).encode()):
         # Files that came with it go at once.
         await request.close()
@@ -104,7 +106,7 @@ class Needs:
     """Dependency that gives the visitor, who must have at least a role."""
 
     def __init__(self, role: UserRole) -> None:
-        self._role = role
+        self.role = role
 
     def __call__(
         self,
@@ -119,9 +121,9 @@ class Needs:
         ------
         NotLoggedIn, Forbidden, WrongForm
         """
-        if not visitor.may(self._role):
+        if not visitor.may(self.role):
             raise Forbidden(
-                f"This needs the role {self._role.value}; {visitor.name} is {visitor.role.value}."
+                f"This needs the role {self.role.value}; {visitor.name} is {visitor.role.value}."
             )
         request.state.visitor = visitor
         return visitor

@@ -17,7 +17,9 @@ from node.errors import ModelRefused, WrongCall
 from node.services import Services
 from node.web import login, probes
 from node.web.access import LIVE_HEADER, find_visitor
-from node.web.body_limit import BodyLimit
+from node.web.api import document
+from node.web.api import rules as api_rules
+from node.web.body_limit import MAX_UPLOAD_BYTES, BodyLimit
 from node.web.errors import NotLoggedIn, Refused
 from node.web.journal import Looks
 from node.web.pages import (
@@ -27,6 +29,8 @@ from node.web.pages import (
     jobs,
     now,
     peers,
+    pull,
+    pull_order,
     results,
     rules,
     slices,
@@ -41,7 +45,21 @@ from storage.errors import DatabaseError, NotFound, StorageError
 
 logger = logging.getLogger(__name__)
 
-_PAGES = (now, jobs, job, slices, results, rules, peers, system, users, audit, account)
+_PAGES = (
+    now,
+    jobs,
+    job,
+    slices,
+    results,
+    pull,
+    pull_order,
+    rules,
+    peers,
+    system,
+    users,
+    audit,
+    account,
+)
 _HEADERS = {
     # Nothing comes from another place, and nothing is shown in another's frame.
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
@@ -63,6 +81,8 @@ _STATUSES: dict[type[Exception], int] = {
 }
 """The first that fits."""
 _YEAR_S = 31_536_000
+_RETRY_S = 10
+_UPLOAD_PATH = f"{document.PREFIX}{api_rules.TRY_PATH}"
 
 
 def build_app(services: Services) -> FastAPI:
@@ -78,9 +98,11 @@ def build_app(services: Services) -> FastAPI:
     app.include_router(login.router)
     for page in _PAGES:
         app.include_router(page.router, include_in_schema=False)
+    app.include_router(document.router, include_in_schema=False)
     _add_refusals(app)
     # The first one added is the innermost: what it refuses gets a page.
-    app.add_middleware(BodyLimit, larger={rules.UPLOAD_PATH: rules.MAX_UPLOAD_BYTES})
+    uploads = dict.fromkeys((rules.UPLOAD_PATH, _UPLOAD_PATH), MAX_UPLOAD_BYTES)
+    app.add_middleware(BodyLimit, larger=uploads)
     app.middleware("http")(_add_headers)
     if services.settings.web.proxy is not None:
         # The last one added is the first to see a request.
@@ -116,7 +138,8 @@ def _add_refusals(app: FastAPI) -> None:
 def _refuse(request: Request, error: Exception) -> Response:
     status, message = _describe(error)
     if _wants_json(request):
-        return JSONResponse({"detail": message}, status_code=status)
+        headers = _headers(request, status)
+        return JSONResponse({"detail": message}, status_code=status, headers=headers)
     if status == NotLoggedIn.status and LIVE_HEADER not in request.headers:
         return go_to(request, _login_path(request))
     if not hasattr(request.state, "visitor"):
@@ -131,6 +154,18 @@ def _refuse(request: Request, error: Exception) -> Response:
 def _fail(request: Request, error: Exception) -> Response:
     logger.error("page failed", exc_info=error, extra={"path": request.url.path})
     return _refuse(request, error)
+
+
+def _headers(request: Request, status: int) -> dict[str, str]:
+    """Give what a program needs to know beside the sentence."""
+    match status:
+        case 401:
+            return {"WWW-Authenticate": "Bearer"}
+        case 405:
+            return {"Allow": ", ".join(document.list_methods(request.url.path))}
+        case 429:
+            return {"Retry-After": str(_RETRY_S)}
+    return {}
 
 
 def _describe(error: Exception) -> tuple[int, str]:

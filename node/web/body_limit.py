@@ -8,6 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BYTES = 1 << 20
 """Forms are small."""
+MAX_UPLOAD_BYTES = 200_000_000
+"""Of all files together: a long series, or a multi-frame object."""
 
 
 class BodyLimit:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from browsing import Browser, add_user
-from doubles import Held
+from doubles import WRITTEN, Held
 from listening import Listening
+from pydicom.uid import generate_uid
 
 from config import Settings
 from dicom_io.ct import write_ct_series
+from dicom_io.ct_attributes import CtIdentity
 from dicom_io.headers import read_header
 from inference.phantom import PhantomSettings, make_phantom
 from node.metrics import Metrics
@@ -29,6 +31,22 @@ def small_ct(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         PhantomSettings(seed=1, shape=(12, 32, 32), spacing_mm=(10.0, 12.0, 12.0), lesions=())
     )
     return write_ct_series(phantom.volume, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Path]]:
+    """Write a small series with another identity."""
+    shape, spacing_mm = (WRITTEN, 16, 16), (10.0, 24.0, 24.0)
+    volume = make_phantom(
+        PhantomSettings(seed=3, shape=shape, spacing_mm=spacing_mm, lesions=())
+    ).volume
+
+    def make(**identity: str) -> list[Path]:
+        new = {"study_instance_uid": generate_uid(), "series_instance_uid": generate_uid()}
+        folder = tmp_path_factory.mktemp("series")
+        return write_ct_series(volume, folder, identity=CtIdentity(**(new | identity)))
+
+    return make
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from node.clock import utc_now
 from node.services import Services
 from storage.records import JobRecord, NewJob, Sender
 
+WRITTEN = 4
+"""Slices of a series of the fixture `write`."""
 MODEL = ModelIdentity(name="double", version="1", digest="d" * 64, license="for tests")
 
 

@@ -7,16 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from doubles import WRITTEN as COUNT
 from doubles import Held
 from listening import Listening
 from pydicom import dcmread
-from pydicom.uid import generate_uid
 
 from benchmarks.peers import Orthanc
 from config import Retrieval
-from dicom_io.ct import write_ct_series
-from dicom_io.ct_attributes import CtIdentity
-from inference.phantom import PhantomSettings, make_phantom
 from node import retriever as retriever_module
 from node.errors import UnusableList, UnusableValue, WrongCall
 from node.exchange import send_files
@@ -33,23 +30,6 @@ pytestmark = pytest.mark.peer
 ANY_PORT = 11112
 """Of the node, which the archive need not call."""
 ACCESSION, PATIENT, STUDY = RetrievalKey
-COUNT = 4
-"""Slices of a series of `write`."""
-
-
-@pytest.fixture(scope="session")
-def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Path]]:
-    """Write a small series with another identity."""
-    volume = make_phantom(
-        PhantomSettings(seed=3, shape=(COUNT, 16, 16), spacing_mm=(10.0, 24.0, 24.0), lesions=())
-    ).volume
-
-    def make(**identity: str) -> list[Path]:
-        new = {"study_instance_uid": generate_uid(), "series_instance_uid": generate_uid()}
-        folder = tmp_path_factory.mktemp("series")
-        return write_ct_series(volume, folder, identity=CtIdentity(**(new | identity)))
-
-    return make
 
 
 @dataclass(kw_only=True)
@@ -138,7 +118,9 @@ def test_a_query_says_what_the_archive_has_and_what_is_here(make_asking, write, 
     asking.give(paths)
     wanted = [(ACCESSION, "A1"), (PATIENT, "P7"), (ACCESSION, "B"), (ACCESSION, "*")]
     peer = asking.services.settings.peers["pacs"]
-    by_accession, by_patient, nothing, refused = query_studies(asking.services, peer, wanted)
+    by_accession, by_patient, nothing, refused = query_studies(
+        asking.services, peer, wanted, actor="user:anna"
+    )
     [found] = by_accession.studies
     assert found.listed.study_uid == str(dcmread(paths[0]).StudyInstanceUID)
     assert (found.listed.study_date, found.listed.description) == ("2026-02-03", "CT abdomen")
@@ -150,6 +132,10 @@ def test_a_query_says_what_the_archive_has_and_what_is_here(make_asking, write, 
     assert (nothing.studies, nothing.error) == ((), "")
     assert "* and ? would match others too" in refused.error
     assert asking.series() == set(), "nothing is fetched"
+    entries = asking.services.audit.list_entries([AuditEvent.QUERY_SENT])
+    assert [entry.detail["query"].get("AccessionNumber") for entry in entries] == ["B", None, "A1"]
+    assert {entry.actor for entry in entries} == {"user:anna"}
+    assert [entry.patient_id for entry in entries] == ["", "P7", ""]
 
 
 def test_a_query_tells_the_jobs_of_a_study(make_asking):
@@ -157,7 +143,7 @@ def test_a_query_tells_the_jobs_of_a_study(make_asking):
     asking.give(asking.held.paths)
     job = asking.held.queue()
     peer = asking.services.settings.peers["pacs"]
-    [answer] = query_studies(asking.services, peer, [(ACCESSION, "HP0000")])
+    [answer] = query_studies(asking.services, peer, [(ACCESSION, "HP0000")], actor="user:anna")
     assert answer.studies[0].here.instance_count == 12
     assert answer.studies[0].here.jobs == ((job.id, job.state),)
 
@@ -165,17 +151,20 @@ def test_a_query_tells_the_jobs_of_a_study(make_asking):
 def test_a_query_is_bounded(make_asking):
     asking = make_asking(max_rows=2, query_timeout_s=1e-9)
     peer = asking.services.settings.peers["pacs"]
-    [answer] = query_studies(asking.services, peer, [(ACCESSION, "A1")])
+    [answer] = query_studies(asking.services, peer, [(ACCESSION, "A1")], actor="user:anna")
     assert answer.error.startswith("not asked: ")
-    with pytest.raises(UnusableList, match=r"3 rows, and pull\.max_rows is 2"):
-        query_studies(asking.services, peer, [(ACCESSION, value) for value in "ABC"])
+    wanted = [(ACCESSION, value) for value in "ABC"]
+    with pytest.raises(UnusableList, match=r"3 rows, and may have 1 to 2 \(pull\.max_rows\)"):
+        query_studies(asking.services, peer, wanted, actor="user:anna")
 
 
 def test_an_archive_that_is_down_answers_with_an_error_for_each(make_asking):
     asking = make_asking()
     asking.archive.stop()
     peer = asking.services.settings.peers["pacs"]
-    answers = query_studies(asking.services, peer, [(ACCESSION, "A1"), (ACCESSION, "A2")])
+    answers = query_studies(
+        asking.services, peer, [(ACCESSION, "A1"), (ACCESSION, "A2")], actor="user:anna"
+    )
     assert all("cannot be reached" in answer.error for answer in answers)
 
 

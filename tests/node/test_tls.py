@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from certificates import Holder, certify
 
-from config import NodeSettings, PeerSettings, Settings
+from config import NodeSettings, PeerSettings, Settings, WebTlsSettings
 from node.errors import PeerUnreachable, UnusableTls
 from node.scp import Receiver
 from node.scu import send_files
 from node.services import Services, open_services
+from node.tls import check_web_certificate
 from storage.database import upgrade_database
 
 pytestmark = pytest.mark.peer
@@ -211,3 +212,14 @@ def test_a_certificate_that_cannot_be_used_is_named(listen, trust):
         listen(key=trust.peer.key)
     with pytest.raises(UnusableTls, match=r"nowhere\.pem"):
         listen(authorities=Path("nowhere.pem"))
+
+
+def test_a_certificate_of_the_pages_that_cannot_be_used_is_named(tmp_path: Path):
+    holder, other = certify(tmp_path, "pages"), certify(tmp_path, "other")
+    locked = tmp_path / "locked.key"
+    command = ["openssl", "pkey", "-in", holder.key, "-aes256", "-passout", "pass:x"]
+    subprocess.run([*command, "-out", locked], check=True, capture_output=True)
+    check_web_certificate(WebTlsSettings(certificate=holder.certificate, key=holder.key))
+    for key in (other.key, locked, tmp_path / "missing.key"):
+        with pytest.raises(UnusableTls, match=rf"{key} of \[web\.tls\] cannot be used"):
+            check_web_certificate(WebTlsSettings(certificate=holder.certificate, key=key))

@@ -95,3 +95,8 @@ def test_an_empty_list_is_empty():
 def test_no_value_matches_more_than_itself(key: RetrievalKey, text: str):
     with pytest.raises(UnusableValue, match="cannot be asked for"):
         check_value(key, text)
+
+
+def test_a_line_without_end_is_no_list():
+    with pytest.raises(UnusableList, match="write a number a line"):
+        read_list(b"A" * 200_000, ACCESSION)

@@ -25,7 +25,7 @@ def visit(held, serve):
     return serve(held)
 
 
-PAGES = ["/", "/jobs", "/jobs/1", "/users", "/account"]
+PAGES = ["/", "/jobs", "/jobs/1", "/pull", "/pull/1", "/users", "/account"]
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -11,8 +11,8 @@ from config import RuleAction
 from dicom_io.description import SeriesDescription
 from dicom_io.rules import Decision
 from node.clock import utc_now
+from node.web import app as web_app
 from node.web.body_limit import MAX_BYTES
-from node.web.pages import rules as page_of_rules
 from storage.states import AuditEvent, UserRole
 
 RULES = [
@@ -127,7 +127,7 @@ def test_no_file_is_told(visit):
 
 
 def test_too_many_bytes_are_refused_while_they_come(held, serve, monkeypatch):
-    monkeypatch.setattr(page_of_rules, "MAX_UPLOAD_BYTES", 100_000)
+    monkeypatch.setattr(web_app, "MAX_UPLOAD_BYTES", 100_000)
     browser = serve(held)("anna")
     announced = upload(browser, [("large.dcm", bytes(200_000))])
     assert announced.status_code == 413

@@ -1,1 +1,1 @@
-"""The JSON API."""
+"""The JSON API: all that the pages do, for programs; one module a subject."""

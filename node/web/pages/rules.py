@@ -13,6 +13,7 @@ from node.clock import utc_now
 from node.rule_trial import FilesTrial, SeriesTrial, try_files, try_received
 from node.services import Services
 from node.web.access import ServicesHere, Viewer
+from node.web.body_limit import MAX_UPLOAD_BYTES
 from node.web.errors import Unusable
 from node.web.journal import note_action, note_view
 from node.web.privacy import for_visitor, sees_value
@@ -24,8 +25,6 @@ from storage.states import AuditEvent
 router = APIRouter(prefix="/rules")
 
 UPLOAD_PATH = "/rules/try"
-MAX_UPLOAD_BYTES = 200_000_000
-"""Of all files together: a long series, or a multi-frame object."""
 _RECENT = timedelta(days=7)
 _OFFERED = 20
 
