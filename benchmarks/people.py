@@ -105,8 +105,8 @@ class Person:
         self.page.emulate_media(color_scheme="light")
         return found
 
-    def find_wide(self) -> list[str]:
-        """Look on a phone for what sticks out of the page."""
+    def find_narrow_barriers(self) -> list[str]:
+        """Look on a phone for what sticks out of the page, and what no key can scroll."""
         self.page.set_viewport_size(PHONE)
         found = self.page.evaluate(
             """() => document.documentElement.scrollWidth <= innerWidth ? [] :
@@ -114,8 +114,9 @@ class Person:
               .filter(one => one.getBoundingClientRect().right > innerWidth + 1)
               .map(one => one.outerHTML.slice(0, 120))"""
         )
+        found += self.find_barriers(runOnly=["scrollable-region-focusable"])
         self.page.set_viewport_size(DESK)
-        return found
+        return list(found)
 
     def tab_to(self, selector: str) -> list[str]:
         """Go by the Tab key to the first thing of this kind; give what had the focus unseen."""
