@@ -120,6 +120,14 @@ def _is_own(package: ModelPackage, settings: Settings) -> bool:
     return package.folder.parent in settings.model_folders
 
 
+def read_card(package: ModelPackage) -> str:
+    """Give the model card of a package, as Markdown; empty where it has none."""
+    try:
+        return (package.folder / _CARD_NAME).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
 def add_model(services: Services, folder: Path) -> ModelPackage:
     """Check a package and copy it into the data folder; one that the node has already is left.
 

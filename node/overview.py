@@ -91,7 +91,7 @@ def describe_wait(series: SeriesRecord, receive: ReceiveSettings) -> str:
         return f"waits until nothing comes for {receive.quiet_s:g} s"
     longest = timedelta(seconds=max(receive.quiet_s, receive.max_wait_s))
     until = series.last_received_at + longest
-    return f"waits until {until:%H:%M:%S} (UTC): {series.waits_for}"
+    return f"waits until {until:%Y-%m-%d %H:%M:%S} (UTC): {series.waits_for}"
 
 
 def _no_worker(overview: Overview, alive: int) -> str:

@@ -22,11 +22,13 @@ from node.web.api import rules as api_rules
 from node.web.body_limit import MAX_UPLOAD_BYTES, BodyLimit
 from node.web.errors import NotLoggedIn, Refused
 from node.web.journal import Looks
+from node.web.kept import Kept
 from node.web.pages import (
     account,
     audit,
     job,
     jobs,
+    models,
     now,
     peers,
     pull,
@@ -55,6 +57,7 @@ _PAGES = (
     pull_order,
     rules,
     peers,
+    models,
     system,
     users,
     audit,
@@ -93,6 +96,7 @@ def build_app(services: Services) -> FastAPI:
     app.state.services = services
     app.state.shelf, app.state.looks = Shelf(services), Looks()
     app.state.runs = Runs()
+    app.state.kept = Kept()
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.include_router(probes.router)
     app.include_router(login.router)

@@ -1,7 +1,8 @@
 """Pages: templates, what every page knows, and messages that survive one redirect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -10,8 +11,12 @@ from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.templating import Jinja2Templates
 
+from node.services import Services
 from node.version import SOFTWARE_VERSION
 from node.web.access import FORM_COOKIE, SESSION_COOKIE, form_token, get_services, new_secret
+from node.web.wording import mark_times, plain_name, span
+from storage.errors import StorageError
+from storage.records import Pause
 from storage.states import UserRole
 
 FOLDER = Path(__file__).parent
@@ -36,6 +41,9 @@ def _iso(time: datetime | None) -> str:
 
 _TEMPLATES = Jinja2Templates(directory=FOLDER / "templates")
 _TEMPLATES.env.filters["utc"] = _iso
+_TEMPLATES.env.filters["mark_times"] = mark_times
+_TEMPLATES.env.filters["plain_name"] = plain_name
+_TEMPLATES.env.globals["span"] = span
 _TEMPLATES.env.globals["version"] = SOFTWARE_VERSION
 _TEMPLATES.env.globals["UserRole"] = UserRole
 
@@ -60,11 +68,13 @@ def render(
     known = request.cookies.get(SESSION_COOKIE) or request.cookies.get(FORM_COOKIE)
     secret = known or new_secret()
     told = request.cookies.get(_TOLD_COOKIE)
+    services = get_services(request)
     common = {
         "visitor": visitor,
         "form_token": form_token(secret),
         "menu": [entry for entry in _MENU if visitor is not None and visitor.may(entry[2])],
-        "ae_title": get_services(request).settings.node.ae_title,
+        "ae_title": services.settings.node.ae_title,
+        "list_pauses": partial(_list_pauses, services),
         "told": unquote(told) if told else "",
     }
     response = _TEMPLATES.TemplateResponse(
@@ -75,6 +85,14 @@ def render(
     if told:
         response.delete_cookie(_TOLD_COOKIE)
     return response
+
+
+def _list_pauses(services: Services) -> Sequence[Pause]:
+    """List what is suspended; a page that says that the database is gone does without."""
+    try:
+        return services.pauses.list_pauses()
+    except StorageError:
+        return ()
 
 
 def go_to(request: Request, path: str, told: str = "") -> Response:

@@ -21,7 +21,7 @@ def test_the_demo_runs_the_whole_loop(tmp_path: Path):
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    dice = dict(re.findall(r"(liver with lesions|tumor)\s*│\s*(0\.\d+)", done.stdout))
+    dice = dict(re.findall(r"(liver with lesions|tumor)\s+(0\.\d+)", done.stdout))
     assert float(dice["liver with lesions"]) > 0.9
     assert float(dice["tumor"]) > 0.3
     assert "In the archive:" in done.stdout

@@ -147,10 +147,7 @@ def look_studies_up(
     if peer is None:
         raise Unusable(f"There is no peer {asked.peer!r} in the settings.")
     wanted = [(one.key, one.value) for one in asked.wanted]
-    answers = query_studies(services, peer, wanted)
-    studies = [one.listed.study_uid for answer in answers for one in answer.studies]
-    detail = {"peer": asked.peer, "wanted": wanted, "studies": studies}
-    note_action(services, visitor, "look up", event=AuditEvent.QUERY_SENT, detail=detail)
+    answers = query_studies(services, peer, wanted, actor=visitor.actor, address=visitor.address)
     return [
         Listing(
             key=answer.key,
@@ -180,7 +177,7 @@ def add_pull(services: ServicesHere, visitor: Operator, asked: NewPull) -> Pull:
         retrieval=asked.retrieval,
         at_night=asked.at_night,
     )
-    return Pull.model_validate(order_pull(services, order, visitor.actor))
+    return Pull.model_validate(order_pull(services, order, visitor.actor, visitor.address))
 
 
 @router.get("/pulls/{batch}", responses=refuses(404))
@@ -197,7 +194,7 @@ def stop_pull(
     services: ServicesHere, visitor: Operator, batch: str, asked: WhichRow
 ) -> list[PullRow]:
     """Cancel what has not ended; gives the rows that are canceled. What has come stays."""
-    rows = cancel_pull(services, batch, visitor.actor, asked.row)
+    rows = cancel_pull(services, batch, visitor.actor, asked.row, visitor.address)
     return [PullRow.model_validate(row) for row in rows]
 
 
@@ -206,7 +203,7 @@ def repeat_pull(
     services: ServicesHere, visitor: Operator, batch: str, asked: WhichRow
 ) -> list[PullRow]:
     """Ask again for what was not fetched; gives the rows that wait again."""
-    rows = retry_pull(services, batch, visitor.actor, asked.row)
+    rows = retry_pull(services, batch, visitor.actor, asked.row, visitor.address)
     return [PullRow.model_validate(row) for row in rows]
 
 

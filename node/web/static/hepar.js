@@ -16,17 +16,64 @@ function localTimes(root) {
   if (zone) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 }
 
+// What is shown anew is changed only where it differs, so that nothing flickers, focus, selection and scroll positions stay.
+// data-key names what stays the same thing; where its data-mark differs from before, or it is new, it is highlighted.
+function changeAttributes(old, fresh) {
+  const names = new Set([...old.getAttributeNames(), ...fresh.getAttributeNames()]);
+  // What a person has opened or closed stays so.
+  if (old.matches("details")) names.delete("open");
+  for (const name of names) {
+    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    else if (old.getAttribute(name) !== fresh.getAttribute(name)) old.setAttribute(name, fresh.getAttribute(name));
+  }
+}
+
+function highlight(one) {
+  if (one.dataset?.mark === undefined) return;
+  const color = "color-mix(in srgb, var(--accent) 35%, transparent)";
+  const moves = !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  one.animate([{ backgroundColor: color }, {}], { duration: 4000, easing: moves ? "ease-out" : "step-end" });
+}
+
+function isSame(old, fresh) {
+  return old.nodeName === fresh.nodeName && old.id === fresh.id && old.dataset?.key === fresh.dataset?.key;
+}
+
+function change(old, fresh) {
+  const keyed = new Map([...old.children].filter((one) => one.dataset.key).map((one) => [one.dataset.key, one]));
+  let place = old.firstChild;
+  for (const next of [...fresh.childNodes]) {
+    const known = keyed.get(next.dataset?.key) ?? place;
+    if (!known || !isSame(known, next)) {
+      old.insertBefore(next, place);
+      highlight(next);
+      continue;
+    }
+    if (known === place) place = place.nextSibling;
+    else old.insertBefore(known, place);
+    if (known.nodeType !== Node.ELEMENT_NODE) {
+      if (known.data !== next.data) known.data = next.data;
+      continue;
+    }
+    const isChanged = known.dataset.key && known.dataset.mark !== next.dataset.mark;
+    changeAttributes(known, next);
+    if (isChanged) highlight(known);
+    change(known, next);
+  }
+  while (place) {
+    const gone = place;
+    place = place.nextSibling;
+    gone.remove();
+  }
+}
+
 function replace(part, html) {
-  // Whoever is at a button or in a box of this part stays there.
   if (part.dataset.shown === html) return;
-  const focused = part.contains(document.activeElement) ? document.activeElement : null;
-  if (focused && focused.matches("input, select, textarea")) return;
-  const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
   part.dataset.shown = html;
-  part.innerHTML = html;
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused?.id) document.getElementById(focused.id)?.focus();
-  localTimes(part);
+  const fresh = document.createElement("template");
+  fresh.innerHTML = html;
+  localTimes(fresh.content);
+  change(part, fresh.content);
 }
 
 function tellLost(part, isLost) {
