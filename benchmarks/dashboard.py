@@ -25,11 +25,13 @@ from node.scu import send_files
 from storage.states import JobState, UserRole
 
 _MAX_BYTES = 200_000
-_COLORS = 128
+_COLORS = 256
 _SPACING_MM = (5.0, 1.4, 1.4)
 _SHAPE = (50, 256, 256)
 _PATIENTS = 5
+_ONLY_IN_ARCHIVE = (20, 21)
 _SIZE = {"width": 1280, "height": 1000}
+_TALL = {"width": 1280, "height": 1330}
 _LIMIT_MS = 120_000
 _SETTLE_MS = 300
 _MORE_TOML = """
@@ -51,12 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the pictures go")
     folder = parser.parse_args().folder
-    with tempfile.TemporaryDirectory() as work, _node_in(Path(work)) as node:
+    with tempfile.TemporaryDirectory() as work, _node_in(Path(work)) as (node, archive):
         for seed in range(_PATIENTS):
             node.begin_anew()
             is_short = seed == 1
             _send(node, Path(work), seed, count=3 if is_short else None)
             node.wait_for_state(JobState.REJECTED if is_short else JobState.DELIVERED)
+        for seed in _ONLY_IN_ARCHIVE:
+            for path in _write_patient(Path(work), seed):
+                archive.store(path)
         with open_browser() as browser:
             person = visit(browser, node.settings.web.address, viewport=_SIZE)
             make_first_user(person, node.log, "ada")
@@ -70,7 +75,7 @@ def main() -> None:
 
 
 @contextmanager
-def _node_in(folder: Path) -> Iterator[NodeProcess]:
+def _node_in(folder: Path) -> Iterator[tuple[NodeProcess, Orthanc]]:
     program = shutil.which("Orthanc")
     assert program is not None, "Orthanc is not installed (docker/install-test-peers installs it)"
     archive = Orthanc(
@@ -89,21 +94,24 @@ def _node_in(folder: Path) -> Iterator[NodeProcess]:
         archive.start()
         node.start()
         archive.know(port)
-        yield node
+        yield node, archive
     finally:
         node.close()
         archive.stop()
 
 
-def _send(node: NodeProcess, folder: Path, seed: int, *, count: int | None = None) -> None:
-    """Send the slices of a patient, or the first of them."""
+def _write_patient(folder: Path, seed: int) -> list[Path]:
     phantom = make_phantom(PhantomSettings(seed=seed, shape=_SHAPE, spacing_mm=_SPACING_MM))
     identity = CtIdentity.from_seed(seed)
-    paths = write_ct_series(phantom.volume, folder / f"ct{seed}", identity=identity)
+    return write_ct_series(phantom.volume, folder / f"ct{seed}", identity=identity)
+
+
+def _send(node: NodeProcess, folder: Path, seed: int, *, count: int | None = None) -> None:
+    """Send the slices of a patient, or the first of them."""
+    paths = _write_patient(folder, seed)
     sender = node.settings.node.model_copy(update={"ae_title": "SCANNER"})
     receiver = PeerSettings(ae_title="HEPAR", host="127.0.0.1", port=node.port)
-    for sent in send_files(sender, receiver, paths[:count]):
-        assert sent.stored, sent.answer
+    assert all(sent.stored for sent in send_files(sender, receiver, paths[:count]))
 
 
 def _take_all(person: Person, folder: Path) -> None:
@@ -113,18 +121,21 @@ def _take_all(person: Person, folder: Path) -> None:
     page = person.go("/system")
     page.get_by_role("button", name="Check everything").click()
     expect(page.locator("#checks")).to_contain_text("Everything was checked", timeout=_LIMIT_MS)
+    person.go("/system")
     _take(person, folder / "page-system.png")
     for name in ("users", "jobs"):
         person.go(f"/{name}")
         _take(person, folder / f"page-{name}.png")
+    page.set_viewport_size(_TALL)
     page = person.go(job)
     page.locator("#lesion-1:not(:disabled)").click()
+    page.evaluate("scrollTo(0, 0)")
     _take(person, folder / "page-job.png")
     page.emulate_media(color_scheme="dark")
     _take(person, folder / "page-dark.png")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size(PHONE)
-    page.locator("#viewer-stage").scroll_into_view_if_needed()
+    page.evaluate("document.getElementById('viewer').scrollIntoView()")
     _take(person, folder / "page-phone.png")
     page.set_viewport_size(_SIZE)
     _take_peers(person, folder / "page-peers.png")
@@ -133,7 +144,7 @@ def _take_all(person: Person, folder: Path) -> None:
     _take(person, folder / "page-rules.png")
     page = person.go("/pull")
     page.get_by_label("PACS").select_option("pacs")
-    page.get_by_label("Numbers", exact=True).fill("HP0000\nHP0002\nHP0007")
+    page.get_by_label("Numbers", exact=True).fill("HP0020\nHP0021\nHP0099")
     page.get_by_role("button", name="Look them up").click()
     expect(page.locator("#ticked")).to_contain_text("2", timeout=_LIMIT_MS)
     _take(person, folder / "page-pull.png")
@@ -161,7 +172,9 @@ def _take(person: Person, path: Path) -> None:
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(_SETTLE_MS)
     picture = Image.open(BytesIO(page.screenshot()))
-    few = picture.convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
+    few = picture.convert("RGB").quantize(
+        _COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )
     few.save(path, optimize=True)
     assert path.stat().st_size <= _MAX_BYTES, f"{path} has {path.stat().st_size} bytes"
 

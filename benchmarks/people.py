@@ -55,8 +55,8 @@ class Person:
         self.page.on("request", self._note_request)
 
     def _note_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.problems.append(f"{message.type}: {message.text} ({self.page.url})")
+        if message.type == "error":
+            self.problems.append(f"console: {message.text} ({self.page.url})")
 
     def _note_request(self, request: Request) -> None:
         if not request.url.startswith((self.origin + "/", "data:", "blob:")):
