@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from pydicom import dcmread
+from told_people import Hook
 
 from benchmarks.peers import NodeProcess, Orthanc, SyntheticCt, find_free_port
 from benchmarks.people import (
@@ -37,12 +38,14 @@ from storage.states import JobState, UserRole
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(600)]
 
 OTHER_MODEL = "99.0.0"
-PEERS = """
+OTHERS = """
 [peers.gone]
 ae_title = "GONE"
 host = "127.0.0.1"
 port = {port}
 roles = ["source"]
+[alerts.webhook]
+url = "{url}"
 """
 SOON_MS = 30_000
 WORKED_MS = 120_000
@@ -62,10 +65,18 @@ def archive(make_shared_orthanc: Callable[[], Orthanc]) -> Orthanc:
 
 
 @pytest.fixture(scope="module")
-def node(make_shared_node: Callable[..., NodeProcess], archive: Orthanc) -> NodeProcess:
+def hook() -> Iterator[Hook]:
+    hook = Hook()
+    hook.start()
+    yield hook
+    hook.stop()
+
+
+@pytest.fixture(scope="module")
+def node(make_shared_node: Callable[..., NodeProcess], archive: Orthanc, hook: Hook) -> NodeProcess:
     """Start a node that gives up soon, with an archive that is there and a peer that is not."""
     both = archive.toml.replace('["destination"]', '["source", "destination"]')
-    toml = both + PEERS.format(port=find_free_port())
+    toml = both + OTHERS.format(port=find_free_port(), url=hook.url)
     started = make_shared_node(toml, environ={"HEPAR_DELIVERY__GIVE_UP_H": "0.0008"})
     archive.know(started.port)
     return started
