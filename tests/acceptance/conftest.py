@@ -125,7 +125,7 @@ def synthetic_ct(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCt:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def storescu(program: Callable[[str], str]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Send a folder with dcmtk's storescu."""
     sender = program("storescu")
