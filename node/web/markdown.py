@@ -21,6 +21,9 @@ def render_markdown(text: str) -> Markup:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(_LOWEST, int(token.tag[1]) + 1)}"
+        if token.type == "table_open":
+            # Wide ones are scrolled, by keys too.
+            token.attrSet("tabindex", "0")
         if token.children:
             token.children = list(_only_text(token.children))
     # The parser escapes all HTML, and knows no links that run scripts.

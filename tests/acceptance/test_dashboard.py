@@ -345,6 +345,7 @@ def test_a_delivery_that_failed_is_sent_again(operator, archive, node, send, sen
     alerts = page.get_by_role("list", name="Open alerts")
     expect(alerts).to_contain_text("archive", timeout=SOON_MS)
     archive.start()
+    archive.know(node.port)  # which it has forgotten
     page = operator.go("/jobs")
     page.get_by_role("link", name="Failed").click()
     page.get_by_role("link", name=str(job.id), exact=True).click()
@@ -467,7 +468,7 @@ def test_jobs_are_searched_and_several_sent_again(operator, sent):
     assert "PHANTOM" not in page.url, "no address holds patient data"
     rows.get_by_role("checkbox").check()
     page.get_by_role("button", name="Send again").click()
-    expect(page.get_by_role("status")).to_contain_text("1 done")
+    expect(page.locator(".outcomes")).to_contain_text("1 done")
     with page.expect_download() as download:
         page.get_by_role("link", name="Export as CSV").click()
     assert "HEPAR-PHANTOM-2" in download.value.path().read_text(encoding="utf-8")
