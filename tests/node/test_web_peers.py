@@ -80,7 +80,7 @@ def test_each_peer_of_the_settings_is_shown(held, visit):
     services.deliveries.delivered(by_name["pacs"], "s", utc_now())
     services.deliveries.attempt_failed(by_name["dead"], "s", "disk full", utc_now(), utc_now())
     page = visit("anna", UserRole.VIEWER).get("/peers").text
-    assert "1 series, 12 instances kept, 1 jobs" in card(page, "scanner")
+    assert "1 series, 12 instances kept, 1 job" in card(page, "scanner")
     assert "Rules on it from it" in card(page, "scanner")
     assert "Last received nothing yet" in card(page, "pacs")
     assert "1 accepted, 0 pending, 0 failed" in card(page, "pacs")

@@ -54,7 +54,7 @@ def test_processes_queue_disk_and_database_are_shown(held, visit):
     assert re.search(r"receiver node1 41 \S+ \S+ runs", shown)
     assert "trouble poll of pacs: no" in shown
     assert re.search(r"worker node2 43 \S+ \S+ silent", shown)
-    assert re.search(r"QUEUED 1 jobs, the oldest since", shown)
+    assert re.search(r"QUEUED 1 job, the oldest since", shown)
     assert "processing is suspended since" in shown
     assert "sqlite, journal mode wal" in shown
     assert "Schema 0006" in shown
